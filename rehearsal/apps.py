@@ -1,0 +1,107 @@
+"""The app's configuration and its system checks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from celery import signals
+from django.apps import AppConfig
+from django.conf import settings
+from django.core import checks
+
+from rehearsal import conf
+
+
+class RehearsalConfig(AppConfig):
+    """Plugs the app into a project: system checks, and what its Celery processes must know."""
+
+    name = "rehearsal"
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        checks.register(check_setting, "rehearsal")
+        checks.register(check_database, "rehearsal")
+        checks.register(check_checklist, "rehearsal")
+        signals.worker_init.connect(remember_release, dispatch_uid="rehearsal")
+        signals.beat_init.connect(add_tick, dispatch_uid="rehearsal")
+
+
+def remember_release(**_: object) -> None:
+    """Fix the commit a worker runs when it starts, before the files under it can change."""
+    conf.release()
+
+
+def add_tick(sender: Any, **_: object) -> None:
+    """Give Celery beat a task of ours, so that a running beat can be told from a listed one."""
+    seconds = conf.configuration().beat_seconds
+    sender.scheduler.update_from_dict(
+        {
+            "rehearsal.tick": {
+                "task": "rehearsal.tick",
+                "schedule": float(seconds),
+                "options": {"expires": 2 * seconds},
+            }
+        }
+    )
+
+
+def check_setting(**_: object) -> Sequence[checks.CheckMessage]:
+    """E001: `REHEARSAL` holds unknown keys or wrong values."""
+    _found, wrong = conf.read(getattr(settings, "REHEARSAL", {}))
+    return [checks.Error(said, hint=remedy, id="rehearsal.E001") for said, remedy in wrong]
+
+
+def check_database(**_: object) -> Sequence[checks.CheckMessage]:
+    """E002, E003, E004: where the records live."""
+    here, _wrong = conf.read(getattr(settings, "REHEARSAL", {}))
+    found: list[checks.CheckMessage] = []
+    if here.database not in settings.DATABASES:
+        found.append(
+            checks.Error(
+                f"The records belong in the database alias {here.database!r}, "
+                "and DATABASES has no such alias.",
+                hint=f"Add DATABASES[{here.database!r}], or name an alias in REHEARSAL['DATABASE'].",
+                id="rehearsal.E002",
+            )
+        )
+    if "rehearsal.routers.RehearsalRouter" not in settings.DATABASE_ROUTERS:
+        found.append(
+            checks.Error(
+                "Nothing keeps the records out of the project's own database.",
+                hint="Put 'rehearsal.routers.RehearsalRouter' first in DATABASE_ROUTERS.",
+                id="rehearsal.E003",
+            )
+        )
+    if here.database == "default":
+        found.append(
+            checks.Warning(
+                "The records live in the database that a rehearsal restores or migrates.",
+                hint="Give them an alias of their own and name it in REHEARSAL['DATABASE'].",
+                id="rehearsal.W004",
+            )
+        )
+    return found
+
+
+def check_checklist(**_: object) -> Sequence[checks.CheckMessage]:
+    """E005, E006: the document and the manage.py that its lines speak of."""
+    here, _wrong = conf.read(getattr(settings, "REHEARSAL", {}))
+    found: list[checks.CheckMessage] = []
+    if not here.checklist.is_file():
+        found.append(
+            checks.Error(
+                f"The checklist {here.checklist} does not exist.",
+                hint="Name the Markdown document in REHEARSAL['CHECKLIST'].",
+                id="rehearsal.E005",
+            )
+        )
+    if not here.manage_path.is_file():
+        found.append(
+            checks.Warning(
+                f"There is no manage.py in {here.root} or in its src folder.",
+                hint="Name it in REHEARSAL['MANAGE'], or the repository in REHEARSAL['ROOT'].",
+                id="rehearsal.W006",
+            )
+        )
+    return found

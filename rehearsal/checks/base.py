@@ -1,0 +1,213 @@
+"""What a check is: a dataclass whose fields are its options, and its four ways to not pass."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import ClassVar
+
+from django.utils.module_loading import import_string
+
+OUTPUT_LIMIT = 256 * 1024
+"""Characters of output kept for an item: its beginning and, mostly, its end."""
+HEAD = OUTPUT_LIMIT // 4
+
+
+class Outcome(Exception):
+    """What a check raises when it does not pass: one sentence, with the remedy."""
+
+    status: ClassVar[str]
+
+
+class Failed(Outcome):
+    """What was looked at is wrong."""
+
+    status = "failed"
+
+
+class Inconclusive(Outcome):
+    """The check ran, but saw too little to say anything: never a tick."""
+
+    status = "inconclusive"
+
+
+class Skipped(Outcome):
+    """What the line asks about is not enabled here."""
+
+    status = "skipped"
+
+
+class ActionRequired(Outcome):
+    """Only a person can answer this line."""
+
+    status = "action_required"
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What a check may know of the rehearsal it serves."""
+
+    number: int
+    revision: str
+    started_at: datetime.datetime
+
+
+@dataclass
+class Measurement:
+    """A number with its name and unit, kept for comparison with later rehearsals."""
+
+    name: str
+    value: float
+    unit: str
+
+
+class Report:
+    """A check's only way to speak. Its worker reads it while the check runs, from another thread."""
+
+    def __init__(
+        self,
+        line: str,
+        rehearsal: Rehearsed,
+        *,
+        redact: Callable[[str], str] = str,
+        beat_seen_at: Callable[[], datetime.datetime | None] = lambda: None,
+    ) -> None:
+        self.line = line
+        self.rehearsal = rehearsal
+        self.beat_seen_at = beat_seen_at
+        self.stop = threading.Event()
+        """Set when the item was cancelled or given to another worker: stop what you started."""
+        self.redact = redact
+        self.measurements: list[Measurement] = []
+        self.facts: dict[str, object] = {}
+        self.said = ""
+        self._head: list[str] = []
+        self._tail: deque[str] = deque()
+        self._head_size = self._tail_size = self._cut = 0
+        self._lock = threading.Lock()
+
+    def write(self, line: str) -> None:
+        """Add a line to the item's output."""
+        line = self.redact(line).rstrip("\n") + "\n"
+        with self._lock:
+            if not self._tail and self._head_size + len(line) <= HEAD:
+                self._head.append(line)
+                self._head_size += len(line)
+                return
+            self._tail.append(line)
+            self._tail_size += len(line)
+            # Dropping a quarter at a time keeps a flood of lines linear.
+            if self._tail_size > OUTPUT_LIMIT:
+                while self._tail_size > OUTPUT_LIMIT - HEAD and self._tail:
+                    gone = len(self._tail.popleft())
+                    self._tail_size -= gone
+                    self._cut += gone
+
+    def progress(self, sentence: str) -> None:
+        """Say in one line how far the check has come; the next one replaces it."""
+        self.said = self.redact(sentence)
+
+    def measure(self, name: str, value: float, unit: str) -> None:
+        """Record a number; `name` is the series it continues, e.g. `redis.memory`."""
+        self.measurements.append(Measurement(name, float(value), unit))
+
+    def evidence(self, key: str, value: str | int | float | bool | list[str]) -> None:
+        """Record a fact that the tick stands on, in words a stranger can check."""
+        if isinstance(value, str):
+            value = self.redact(value)
+        elif isinstance(value, list):
+            value = [self.redact(str(entry)) for entry in value]
+        self.facts[key] = value
+
+    @property
+    def output(self) -> str:
+        """What was written: all of it, or its beginning and end and how much was cut."""
+        with self._lock:
+            cut = f"… {self._cut} characters were cut here …\n" if self._cut else ""
+            return "".join([*self._head, cut, *self._tail])
+
+
+@dataclass(frozen=True)
+class Check:
+    """The base of every check. Its fields are the options a line may set in its comment."""
+
+    timeout: ClassVar[int] = 300
+    """Seconds after which the check is stopped and has failed."""
+    needs: ClassVar[tuple[str, ...] | None] = None
+    """Dotted paths of checks that must have passed first, where they stand above it in the
+    document. None: everything above it, so that an unknown check is safe. Empty: nothing."""
+    safe_to_repeat: ClassVar[bool] = False
+    """Whether another attempt may be made when the worker that ran it was lost."""
+    exclusive: ClassVar[bool] = False
+    """Whether nothing else may run beside it."""
+
+    def run(self, report: Report) -> None:
+        """Judge the item: return when it passed, raise an `Outcome` when it did not."""
+        raise NotImplementedError
+
+
+class BindingError(ValueError):
+    """A line names a check that cannot serve it: what was found, and the remedy."""
+
+
+def load(path: str) -> type[Check]:
+    """The check class at a dotted path; raises BindingError when there is none."""
+    try:
+        found = import_string(path)
+    except (ImportError, ValueError) as error:
+        raise BindingError(
+            f"the check {path!r} cannot be imported ({error}); name an existing check class"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Check)):
+        raise BindingError(f"{path!r} is not a check; name a class that extends {Check.__name__}")
+    return found
+
+
+def build(path: str, options: dict[str, object]) -> Check:
+    """The check at a dotted path with its options; raises BindingError naming a wrong option."""
+    found = load(path)
+    known = {entry.name for entry in fields(found)}
+    for name in options:
+        if name not in known:
+            has = f"its options are {', '.join(sorted(known))}" if known else "it has no options"
+            raise BindingError(f"the check {path!r} has no option {name!r}; {has}")
+    try:
+        return found(**options)
+    except (TypeError, ValueError) as error:
+        raise BindingError(f"the check {path!r} refuses its options: {error}") from error
+
+
+@dataclass(frozen=True)
+class PersonConfirms(Check):
+    """A line that no check serves: a person reads it, does it and confirms it."""
+
+    needs = ()
+    safe_to_repeat = True
+
+    def run(self, report: Report) -> None:
+        raise ActionRequired(
+            "No check is bound to this line: a person does what it says and confirms it here."
+        )
+
+
+@dataclass(frozen=True)
+class NotServedYet(Check):
+    """A line of the adopted checklist whose check is still to be written: never a tick."""
+
+    needs = ()
+    safe_to_repeat = True
+
+    def run(self, report: Report) -> None:
+        raise Inconclusive(
+            "No check serves this line yet: do it by hand and waive it with your reason."
+        )
+
+
+__all__ = [
+    "ActionRequired", "BindingError", "Check", "Failed", "Inconclusive", "Measurement",
+    "NotServedYet", "Outcome", "PersonConfirms", "Rehearsed", "Report", "Skipped", "build",
+    "load",
+]  # fmt: skip

@@ -1,0 +1,159 @@
+"""The `REHEARSAL` setting as a frozen dataclass, read when it is asked for and not before."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+
+from rehearsal.redaction import Redactor
+
+SHIPPED_CHECKLIST = Path(__file__).parent / "checklists" / "staging.md"
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a project says in its `REHEARSAL` setting; each field is a key, in capitals."""
+
+    environment: str = "staging"
+    """What is rehearsed; one rehearsal at a time is open in each environment."""
+    root: Path = field(default_factory=Path.cwd)
+    """The project's repository: pytest runs here, the checklist's paths begin here."""
+    manage: Path | None = None
+    """The project's manage.py; without it, the one in `root` or in `root/src`."""
+    checklist: Path = SHIPPED_CHECKLIST
+    """The adopted document that is performed unless another is named."""
+    database: str = "rehearsal"
+    """The alias of the database that holds the app's own tables and the task results."""
+    queue: str = "rehearsal"
+    """The Celery queue of the checks: the worker under test is not the worker that drives."""
+    lease_seconds: int = 30
+    """How long a claimed check may stay silent before its worker counts as lost."""
+    python: str = sys.executable
+    """The interpreter that runs the project's tests and management commands."""
+    revision: str = ""
+    """The commit that is deployed, for images without git; otherwise git is asked."""
+    queues: tuple[str, ...] = ()
+    """The queues that must have a worker; without them, those Celery is configured with."""
+    beat_seconds: int = 10
+    """How often Celery beat proves that it is alive."""
+    base_template: str = "rehearsal/base.html"
+    """The template that the pages extend: the project's own, if it has the block `content`."""
+
+    @property
+    def manage_path(self) -> Path:
+        """The manage.py that serves `python manage.py` lines; it may not exist."""
+        if self.manage:
+            return self.manage
+        candidates = (self.root / "manage.py", self.root / "src" / "manage.py")
+        return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+PATHS = {"root", "manage", "checklist"}
+
+
+def read(raw: object) -> tuple[Configuration, list[tuple[str, str]]]:
+    """Read a `REHEARSAL` value.
+
+    Returns the configuration, with defaults where the value is wrong, and what is wrong with it
+    as pairs of sentence and remedy.
+    """
+    if not isinstance(raw, dict):
+        found = type(raw).__name__
+        return Configuration(), [
+            (f"REHEARSAL is a {found}; a dict was expected.", "Write REHEARSAL = {...}.")
+        ]
+    known = {item.name.upper(): item for item in fields(Configuration)}
+    values: dict[str, Any] = {}
+    wrong: list[tuple[str, str]] = []
+    for key, value in raw.items():
+        if key not in known:
+            near = difflib.get_close_matches(str(key).upper(), known, n=1)
+            remedy = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(known)}."
+            wrong.append((f"REHEARSAL has an unknown key {key!r}.", remedy))
+            continue
+        name = known[key].name
+        try:
+            values[name] = _typed(name, value)
+        except (TypeError, ValueError) as error:
+            wrong.append((f"REHEARSAL[{key!r}] is {value!r}: {error}.", "Correct the value."))
+    return Configuration(**values), wrong
+
+
+def _typed(name: str, value: object) -> object:
+    if name in PATHS:
+        if not isinstance(value, (str, Path)):
+            raise TypeError("a path was expected")
+        return Path(value)
+    if name.endswith("_seconds"):
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError("a whole number of seconds, 1 or more, was expected")
+        return value
+    if name == "queues":
+        if isinstance(value, str) or not all(isinstance(item, str) for item in value):  # type: ignore[attr-defined]
+            raise TypeError("a list of queue names was expected")
+        return tuple(value)  # type: ignore[arg-type]
+    if not isinstance(value, str):
+        raise TypeError("a string was expected")
+    if not value and name != "revision":
+        raise ValueError("it is empty")
+    return value
+
+
+@cache
+def configuration() -> Configuration:
+    """The project's configuration; raises ImproperlyConfigured naming what is wrong with it."""
+    found, wrong = read(getattr(settings, "REHEARSAL", {}))
+    if wrong:
+        raise ImproperlyConfigured(" ".join(f"{said} {remedy}" for said, remedy in wrong))
+    return found
+
+
+def revision() -> str:
+    """The commit that is in `root` now: as configured, else as git says, else empty."""
+    here = configuration()
+    if here.revision:
+        return here.revision
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(here.root), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+@cache
+def release() -> str:
+    """The commit this process was started from: later changes on disk do not change it."""
+    return revision()
+
+
+@cache
+def redactor() -> Redactor:
+    """Takes out of text whatever this process's environment and settings hold as secrets."""
+    values = {name: getattr(settings, name) for name in dir(settings) if name.isupper()}
+    said = {name: value for name, value in values.items() if isinstance(value, str)}
+    passwords = [str(entry.get("PASSWORD") or "") for entry in settings.DATABASES.values()]
+    return Redactor.from_environment({**said, **os.environ}, passwords)
+
+
+def _forget(*, setting: str, **_: object) -> None:
+    if setting == "REHEARSAL":
+        configuration.cache_clear()
+
+
+setting_changed.connect(_forget)

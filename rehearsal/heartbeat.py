@@ -1,0 +1,94 @@
+"""What a worker does beside a check: keep its claim alive, show its output, notice a cancel."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from django.db import Error, connections, router, transaction
+from django.db.models import F, Subquery
+from django.db.utils import InterfaceError, OperationalError
+
+from rehearsal.checks.base import Report
+from rehearsal.conf import configuration
+from rehearsal.models import CheckItem, Rehearsal, Status, in_seconds
+
+logger = logging.getLogger(__name__)
+
+INTERVAL = 0.5
+"""Seconds between two looks at the claim, and so at most until a cancel is noticed."""
+
+
+class Heartbeat:
+    """Extends the lease of a claimed item from a thread of its own while the check runs.
+
+    Sets `report.stop` when the claim is gone: the item was cancelled or given to another worker.
+    """
+
+    def __init__(self, pk: int, token: str, report: Report) -> None:
+        self._claim = CheckItem.objects.filter(pk=pk, token=token, status=Status.RUNNING)
+        self._pk = pk
+        self._report = report
+        self._done = threading.Event()
+        self._shown: tuple[str, str] = ("", "")
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        self._thread.join(timeout=30)
+
+    def _beat(self) -> None:
+        try:
+            while not self._done.wait(INTERVAL):
+                try:
+                    if not self._extend():
+                        self._report.stop.set()
+                        return
+                except Error as error:
+                    # The lease outlives a short outage; a long one is for the sweep to judge.
+                    logger.warning("The claim could not be extended: %s", error)
+                    connections[router.db_for_write(CheckItem)].close()
+        finally:
+            connections.close_all()
+
+    def _extend(self) -> bool:
+        lease = in_seconds(configuration().lease_seconds)
+        shows = (self._report.said, self._report.output)
+        if shows == self._shown:
+            return bool(self._claim.update(lease_expires_at=lease))
+        with transaction.atomic(using=router.db_for_write(CheckItem)):
+            held = Rehearsal.objects.filter(items=self._pk)
+            number = held.values_list("pk", flat=True).get()
+            Rehearsal.objects.filter(pk=number).update(version=F("version") + 1)
+            version = Rehearsal.objects.filter(pk=number).values("version")
+            kept = self._claim.update(
+                lease_expires_at=lease,
+                summary=shows[0],
+                output=shows[1],
+                changed_in=Subquery(version),
+            )
+        self._shown = shows
+        return bool(kept)
+
+
+def patiently(settle: Callable[[], None]) -> None:
+    """Call `settle`, and again while the database is away, for about half a minute."""
+    for pause in (0.5, 1, 2, 4, 8, 15):
+        try:
+            return settle()
+        except (OperationalError, InterfaceError) as error:
+            logger.warning("The outcome could not be written yet: %s", error)
+            connections[router.db_for_write(CheckItem)].close()
+            time.sleep(pause)
+    settle()

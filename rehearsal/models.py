@@ -1,0 +1,345 @@
+"""The records of a rehearsal. They know no checks: an item holds its check's dotted path.
+
+Every change of an item goes through `change()`, which locks the rehearsal, moves items by
+compare-and-set and writes the journal, all in one transaction.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import models, router, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Now
+from django.urls import reverse
+from django.utils import timezone
+
+
+class Status(models.TextChoices):
+    """Where an item stands."""
+
+    PENDING = "pending", "pending"
+    """Waits for the items it needs."""
+    QUEUED = "queued", "queued"
+    """Given to the workers; none has claimed it yet."""
+    RUNNING = "running", "running"
+    PASSED = "passed", "passed"
+    FAILED = "failed", "failed"
+    INCONCLUSIVE = "inconclusive", "inconclusive"
+    SKIPPED = "skipped", "skipped"
+    ACTION_REQUIRED = "action_required", "action required"
+    """Waits for a person."""
+
+
+ACTIVE = {Status.QUEUED, Status.RUNNING}
+WAIVABLE = {Status.FAILED, Status.INCONCLUSIVE, Status.SKIPPED}
+
+
+class Verdict(models.TextChoices):
+    """What a rehearsal says as a whole; derived from its items, never stored."""
+
+    RUNNING = "running", "running"
+    GREEN = "green", "green"
+    RED = "red", "red"
+    ACTION_REQUIRED = "action_required", "action required"
+    CANCELLED = "cancelled", "cancelled"
+
+
+class Rehearsal(models.Model):
+    """One performance of one frozen checklist, for one commit, in one environment."""
+
+    number = models.BigAutoField(primary_key=True)
+    environment = models.CharField(max_length=100)
+    revision = models.CharField(max_length=100, blank=True)
+    checklist_text = models.TextField()
+    checklist_sha256 = models.CharField(max_length=64)
+    started_by = models.CharField(max_length=200)
+    started_at = models.DateTimeField(default=timezone.now)
+    closed_at = models.DateTimeField(null=True)
+    """When nothing was left to run or to answer; null while the rehearsal is open."""
+    cancelled_by = models.CharField(max_length=200, blank=True)
+    beat_seen_at = models.DateTimeField(null=True)
+    """When a task sent by Celery beat during this rehearsal was last performed."""
+    version = models.PositiveBigIntegerField(default=0)
+    """Counts the changes: what a page has seen, and whether there is more."""
+    journal_hash = models.CharField(max_length=64, blank=True)
+    """The hash of the journal's last entry, so that a shortened journal shows."""
+
+    class Meta:
+        ordering = ("-number",)
+        constraints = (
+            models.UniqueConstraint(
+                fields=("environment",),
+                condition=Q(closed_at__isnull=True),
+                name="rehearsal_one_open_per_environment",
+            ),
+        )
+        permissions = (
+            ("start_rehearsal", "Can start, cancel and re-run rehearsals"),
+            ("decide_rehearsal", "Can decide go or no-go"),
+        )
+
+    def __str__(self) -> str:
+        return f"Rehearsal {self.number}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("rehearsal:rehearsal", args=[self.number])
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the items say together."""
+        return verdict(self, self.items.all())
+
+    @property
+    def finished_at(self) -> datetime.datetime | None:
+        """When the last item was settled; None while any is still to be."""
+        items = list(self.items.all())
+        if any(item.status in ACTIVE | {Status.PENDING} for item in items):
+            return None
+        return max((item.finished_at for item in items if item.finished_at), default=self.closed_at)
+
+
+def verdict(rehearsal: Rehearsal, items: Iterable[CheckItem]) -> Verdict:
+    """The verdict over `items`, all those of `rehearsal`."""
+    if rehearsal.cancelled_by:
+        return Verdict.CANCELLED
+    # A partial performance is never green: skipped counts only where it does not apply here.
+    open_items = [item for item in items if not item.accepted]
+    statuses = {item.status for item in open_items}
+    waits = Status.ACTION_REQUIRED in statuses
+    if statuses & ACTIVE or (Status.PENDING in statuses and not waits):
+        return Verdict.RUNNING
+    if statuses & {Status.FAILED, Status.INCONCLUSIVE}:
+        return Verdict.RED
+    return Verdict.ACTION_REQUIRED if open_items else Verdict.GREEN
+
+
+class Section(models.Model):
+    """One `##` heading of the checklist that holds items."""
+
+    rehearsal = models.ForeignKey(Rehearsal, models.CASCADE, related_name="sections")
+    number = models.PositiveIntegerField()
+    title = models.TextField()
+
+    class Meta:
+        ordering = ("rehearsal", "number")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("rehearsal", "number"), name="rehearsal_section_number_once"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.number}. {self.title}"
+
+
+class CheckItem(models.Model):
+    """One `- [ ]` line of the checklist, the check bound to it and what came of it."""
+
+    rehearsal = models.ForeignKey(Rehearsal, models.CASCADE, related_name="items")
+    section = models.ForeignKey(Section, models.CASCADE, related_name="items")
+    position = models.PositiveIntegerField()
+    """Counts the items of the whole document from 0."""
+    number = models.PositiveIntegerField()
+    """Counts the items of the section from 1."""
+    text = models.TextField()
+    check_path = models.CharField(max_length=300)
+    options = models.JSONField(default=dict)
+    note = models.TextField(blank=True)
+    """How the line came to its check, where that is not plain."""
+
+    status = models.CharField(max_length=20, choices=Status, default=Status.PENDING)
+    attempt = models.PositiveIntegerField(default=0)
+    token = models.CharField(max_length=32, blank=True)
+    """Held by the worker that claimed the item; without it nothing can be settled."""
+    lease_expires_at = models.DateTimeField(null=True)
+    queued_at = models.DateTimeField(null=True)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    worker = models.CharField(max_length=200, blank=True)
+    task_id = models.CharField(max_length=64, blank=True)
+    summary = models.TextField(blank=True)
+    output = models.TextField(blank=True)
+    evidence = models.JSONField(default=dict)
+    confirmed_by = models.CharField(max_length=200, blank=True)
+    waived_by = models.CharField(max_length=200, blank=True)
+    waived_at = models.DateTimeField(null=True)
+    waiver_reason = models.TextField(blank=True)
+    changed_in = models.PositiveBigIntegerField(default=0)
+    """The rehearsal's version when this item last changed."""
+
+    class Meta:
+        ordering = ("rehearsal", "position")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("rehearsal", "position"), name="rehearsal_item_position_once"
+            ),
+        )
+        permissions = (
+            ("confirm_checkitem", "Can confirm items that wait for a person"),
+            ("waive_checkitem", "Can waive items that did not pass"),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.ref} {self.text}"
+
+    def get_absolute_url(self) -> str:
+        return reverse("rehearsal:item", args=[self.rehearsal_id, self.ref])
+
+    @property
+    def ref(self) -> str:
+        """The item's reference, `3.2` for the second item of section 3."""
+        return f"{self.section.number}.{self.number}"
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the item asks nothing more of anybody."""
+        return self.status == Status.PASSED or bool(self.waived_by) or self.not_applicable
+
+    @property
+    def not_applicable(self) -> bool:
+        """Whether the check itself ran and said that it is not enabled here."""
+        return self.status == Status.SKIPPED and self.started_at is not None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the last attempt took, by the database's clock."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+    @property
+    def waiver(self) -> dict[str, str] | None:
+        """A person's signed acceptance of an item that did not pass."""
+        if not self.waived_by or self.waived_at is None:
+            return None
+        at = self.waived_at.isoformat()
+        return {"by": self.waived_by, "at": at, "reason": self.waiver_reason}
+
+
+class Measurement(models.Model):
+    """A number an item recorded, kept by series for comparison with other rehearsals."""
+
+    rehearsal = models.ForeignKey(Rehearsal, models.CASCADE, related_name="measurements")
+    item = models.ForeignKey(CheckItem, models.CASCADE, related_name="measurements")
+    name = models.CharField(max_length=200)
+    value = models.FloatField()
+    unit = models.CharField(max_length=40)
+
+    class Meta:
+        ordering = ("id",)
+        indexes = (models.Index(fields=("name", "rehearsal"), name="rehearsal_series"),)
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value:g} {self.unit}"
+
+
+class Event(models.Model):
+    """One entry of the journal: who changed what, from what to what. Only ever added to."""
+
+    rehearsal = models.ForeignKey(Rehearsal, models.CASCADE, related_name="events")
+    sequence = models.PositiveBigIntegerField()
+    at = models.DateTimeField()
+    actor = models.CharField(max_length=200)
+    ref = models.CharField(max_length=20, blank=True)
+    before = models.CharField(max_length=20, blank=True)
+    after = models.CharField(max_length=20, blank=True)
+    message = models.TextField(blank=True)
+    hash = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ("rehearsal", "sequence")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("rehearsal", "sequence"), name="rehearsal_event_sequence_once"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.sequence} {self.ref} {self.before} → {self.after}"
+
+    def chained(self, previous: str) -> str:
+        """The entry's hash after an entry with the hash `previous`: SHA-256 over both."""
+        at = self.at.astimezone(datetime.UTC).isoformat()
+        said = [self.rehearsal_id, self.sequence, at, self.actor, self.ref]
+        said += [self.before, self.after, self.message, previous]
+        return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()
+
+
+def first_broken_event(rehearsal: Rehearsal) -> int | None:
+    """The sequence number at which the journal's chain breaks; None when it is whole.
+
+    A journal whose end was cut off breaks one past the last entry that is left.
+    """
+    previous, count = "", 0
+    for count, event in enumerate(rehearsal.events.order_by("sequence"), start=1):
+        if event.sequence != count or event.hash != event.chained(previous):
+            return count
+        previous = event.hash
+    return None if previous == rehearsal.journal_hash else count + 1
+
+
+class Change:
+    """What happens to one locked rehearsal in one transaction; made by `change()`."""
+
+    def __init__(self, rehearsal: Rehearsal, actor: str) -> None:
+        self.rehearsal = rehearsal
+        self.actor = actor
+        self._events: list[Event] = []
+        self._next = 0
+
+    def note(self, message: str, *, item: CheckItem | None = None,
+             before: str = "", after: str = "") -> None:  # fmt: skip
+        """Add an entry to the journal."""
+        ref = item.ref if item else ""
+        event = Event(rehearsal=self.rehearsal, at=timezone.now(), actor=self.actor, ref=ref,
+                      before=before, after=after, message=message)  # fmt: skip
+        if not self._next:
+            last = self.rehearsal.events.aggregate(last=models.Max("sequence"))["last"]
+            self._next = (last or 0) + 1
+        event.sequence, self._next = self._next, self._next + 1
+        event.hash = self.rehearsal.journal_hash = event.chained(self.rehearsal.journal_hash)
+        self._events.append(event)
+
+    def move(self, item: CheckItem, to: Status, message: str = "", **values: Any) -> bool:
+        """Move an item on if it still stands as it was read: same status, attempt and token.
+
+        Returns whether it moved. `values` are further columns to write with it.
+        """
+        stands = {"status": item.status, "attempt": item.attempt, "token": item.token}
+        values |= {"status": to, "changed_in": self.rehearsal.version}
+        if not CheckItem.objects.filter(pk=item.pk, **stands).update(**values):
+            return False
+        self.note(message, item=item, before=item.status, after=to)
+        for name, value in values.items():
+            setattr(item, name, value)
+        return True
+
+    def _save(self) -> None:
+        Event.objects.bulk_create(self._events)
+        self.rehearsal.save(update_fields=["journal_hash", "closed_at", "cancelled_by"])
+
+
+@contextmanager
+def change(number: int, actor: str) -> Iterator[Change]:
+    """Lock rehearsal `number`, let the caller change it in `actor`'s name, and write the journal.
+
+    Raises Rehearsal.DoesNotExist when there is none.
+    """
+    with transaction.atomic(using=router.db_for_write(Rehearsal)):
+        # Writing first takes the row's lock on PostgreSQL and the file's on SQLite alike.
+        Rehearsal.objects.filter(pk=number).update(version=F("version") + 1)
+        made = Change(Rehearsal.objects.get(pk=number), actor)
+        yield made
+        made._save()
+
+
+def in_seconds(seconds: float) -> models.expressions.Combinable:
+    """The database's clock, `seconds` from now (or ago, when negative)."""
+    offset = datetime.timedelta(seconds=seconds)
+    return models.ExpressionWrapper(Now() + offset, output_field=models.DateTimeField())

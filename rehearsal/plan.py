@@ -1,0 +1,167 @@
+"""From a document to the rows of a rehearsal, and from those rows to what may run next."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from django.db import IntegrityError
+
+from rehearsal import checklist
+from rehearsal.checks import base
+from rehearsal.conf import SHIPPED_CHECKLIST, configuration
+from rehearsal.models import ACTIVE, CheckItem, Rehearsal, Section, Status
+
+
+class StartError(ValueError):
+    """A rehearsal cannot be started as asked: what was found, and the remedy."""
+
+
+class AlreadyOpen(Exception):
+    """Another rehearsal is open in this environment."""
+
+    def __init__(self, environment: str) -> None:
+        opened = Rehearsal.objects.filter(environment=environment, closed_at=None).first()
+        self.number = opened.number if opened else None
+        which = f"rehearsal {self.number}" if opened else "another rehearsal"
+        super().__init__(
+            f"In {environment}, {which} is open: let it finish, answer what it asks, or cancel it."
+        )
+
+
+@contextmanager
+def one_open() -> Iterator[None]:
+    """Around a transaction that opens a rehearsal: raises AlreadyOpen where the database does."""
+    try:
+        yield
+    except IntegrityError as error:
+        if "rehearsal_one_open" not in str(error) and "environment" not in str(error):
+            raise
+        raise AlreadyOpen(configuration().environment) from error
+
+
+def bound(text: str | bytes) -> tuple[checklist.Checklist, tuple[checklist.Binding, ...]]:
+    """Parse a document and bind each of its lines; raises StartError naming what is wrong."""
+    try:
+        parsed = checklist.parse(text)
+        adopted = checklist.parse(SHIPPED_CHECKLIST.read_bytes())
+        bindings = checklist.bind(parsed, adopted)
+    except checklist.ChecklistError as error:
+        raise StartError(str(error)) from error
+    for binding in bindings:
+        try:
+            needed = base.build(binding.check, binding.options).needs or ()
+            for path in needed:
+                base.load(path)
+        except base.BindingError as error:
+            raise StartError(f"Line {binding.item.line + 1}: {error}.") from error
+    return parsed, bindings
+
+
+def create(
+    text: str | bytes, *, by: str, revision: str, only: Collection[str] = ()
+) -> tuple[Rehearsal, list[CheckItem]]:
+    """Freeze a document as a new rehearsal with all its rows; to be called in a transaction
+    inside `one_open()`.
+
+    Raises StartError for a document or reference that cannot be used, AlreadyOpen when another
+    rehearsal is open in the environment.
+    """
+    parsed, bindings = bound(text)
+    unknown = sorted(set(only) - {item.ref for item in parsed.items})
+    if unknown:
+        raise StartError(
+            f"The checklist has no item {', '.join(unknown)}; "
+            f"its items are {parsed.items[0].ref} to {parsed.items[-1].ref}."
+        )
+    environment = configuration().environment
+    if Rehearsal.objects.filter(environment=environment, closed_at=None).exists():
+        raise AlreadyOpen(environment)
+    rehearsal = Rehearsal.objects.create(
+        environment=environment,
+        revision=revision,
+        checklist_text=parsed.text,
+        checklist_sha256=parsed.sha256,
+        started_by=by,
+    )
+    sections = {
+        section.number: Section(rehearsal=rehearsal, number=section.number, title=section.title)
+        for section in parsed.sections
+    }
+    Section.objects.bulk_create(sections.values())
+    items = [
+        CheckItem(
+            rehearsal=rehearsal,
+            section=sections[binding.item.section],
+            position=position,
+            number=binding.item.number,
+            text=binding.item.text,
+            check_path=binding.check,
+            options=binding.options,
+            note=binding.note,
+        )
+        for position, binding in enumerate(bindings)
+    ]
+    for item in items:
+        if only and item.ref not in only:
+            item.status, item.summary = Status.SKIPPED, "Not selected for this rehearsal."
+    CheckItem.objects.bulk_create(items)
+    return rehearsal, items
+
+
+@dataclass
+class Step:
+    """What follows from how the items stand."""
+
+    queue: list[CheckItem] = field(default_factory=list)
+    """Those to hand to the workers."""
+    skip: list[tuple[CheckItem, CheckItem]] = field(default_factory=list)
+    """Those that cannot run, each with the item that stands in its way."""
+
+
+def next_step(items: Sequence[CheckItem]) -> Step:
+    """What may run now, given all items of a rehearsal in the document's order."""
+    step = Step()
+    ready: list[CheckItem] = []
+    for item, needed in zip(items, needs(items), strict=True):
+        if item.status != Status.PENDING:
+            continue
+        stuck = next((one for one in needed if _stuck(one)), None)
+        if stuck is not None:
+            step.skip.append((item, stuck))
+        elif all(one.accepted for one in needed):
+            ready.append(item)
+    active = [item for item in items if item.status in ACTIVE]
+    if any(base.load(item.check_path).exclusive for item in active):
+        return step
+    step.queue = [item for item in ready if not base.load(item.check_path).exclusive]
+    if not step.queue and not active:
+        step.queue = ready[:1]
+    return step
+
+
+def _stuck(item: CheckItem) -> bool:
+    ended = {Status.FAILED, Status.INCONCLUSIVE, Status.SKIPPED}
+    return item.status in ended and not item.accepted
+
+
+def needs(items: Sequence[CheckItem]) -> Iterable[Sequence[CheckItem]]:
+    """For each item, the items above it that it needs, as its check declares."""
+    classes = [base.load(item.check_path) for item in items]
+    for position, own in enumerate(classes):
+        if own.needs is None:
+            yield items[:position]
+        else:
+            wanted = tuple(base.load(path) for path in own.needs)
+            above = range(position) if wanted else ()
+            yield [items[i] for i in above if issubclass(classes[i], wanted)]
+
+
+def dependents(items: Sequence[CheckItem], chosen: Collection[int]) -> set[int]:
+    """The primary keys in `chosen` and those of every item that directly or not needs them."""
+    reached = set(chosen)
+    for item, needed in zip(items, needs(items), strict=True):
+        if any(one.pk in reached for one in needed):
+            reached.add(item.pk)
+    return reached

@@ -1,0 +1,128 @@
+"""A rehearsal as others read it: the ticked document and the JSON the contracts promise."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree
+
+from rehearsal import checklist
+from rehearsal.models import CheckItem, Rehearsal, Status, verdict
+
+
+def ticked(rehearsal: Rehearsal) -> str:
+    """The frozen document with its boxes ticked and the evidence under each line."""
+    outcomes = {
+        item.ref: checklist.Outcome(
+            ticked=item.status == Status.PASSED, evidence=tuple(_evidence(item))
+        )
+        for item in rehearsal.items.select_related("section").prefetch_related("measurements")
+        if item.status != Status.PENDING
+    }
+    return checklist.render(checklist.parse(rehearsal.checklist_text), outcomes)
+
+
+def _evidence(item: CheckItem) -> list[str]:
+    standing = "confirmed" if item.confirmed_by else item.get_status_display()
+    said = [f"{standing}: {item.summary}" if item.summary else standing]
+    if item.waived_by:
+        said.append(f"waived by {item.waived_by}: {item.waiver_reason}")
+    for key, value in item.evidence.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
+        said.append(f"{key}: {shown}")
+    said += [f"{one.name}: {one.value:g} {one.unit}" for one in item.measurements.all()]
+    if item.note:
+        said.append(item.note)
+    return said
+
+
+def as_json(rehearsal: Rehearsal) -> dict[str, Any]:
+    """The rehearsal by schema 1, for `--json` and the exports."""
+    items = list(rehearsal.items.select_related("section").prefetch_related("measurements"))
+    ended = rehearsal.finished_at
+    return {
+        "schema": 1,
+        "rehearsal": rehearsal.number,
+        "verdict": str(verdict(rehearsal, items)),
+        "environment": rehearsal.environment,
+        "revision": rehearsal.revision,
+        "checklist_sha256": rehearsal.checklist_sha256,
+        "started_at": rehearsal.started_at.isoformat(),
+        "finished_at": ended.isoformat() if ended else None,
+        "decision": None,
+        "sections": [
+            {
+                "number": section.number,
+                "title": section.title,
+                "items": [_item(item) for item in items if item.section_id == section.pk],
+            }
+            for section in rehearsal.sections.all()
+        ],
+    }
+
+
+def _item(item: CheckItem) -> dict[str, Any]:
+    return {
+        "ref": item.ref,
+        "text": item.text,
+        "check": item.check_path,
+        "status": item.status,
+        "summary": item.summary,
+        "seconds": item.seconds,
+        "attempts": item.attempt,
+        "measurements": [
+            {"name": one.name, "value": one.value, "unit": one.unit}
+            for one in item.measurements.all()
+        ],
+        "evidence": item.evidence,
+        "waiver": item.waiver,
+    }
+
+
+def as_junit(rehearsal: Rehearsal) -> str:
+    """The rehearsal as JUnit XML: a suite for each section, a case for each item.
+
+    Failed items are failures, inconclusive ones errors; skipped and waiting ones are skipped.
+    """
+    root = ElementTree.Element("testsuites", name=f"{rehearsal} {rehearsal.environment}")
+    kinds = {
+        Status.FAILED: "failure",
+        Status.INCONCLUSIVE: "error",
+        Status.PASSED: "",
+    }
+    items = list(rehearsal.items.select_related("section"))
+    for section in rehearsal.sections.all():
+        own = [item for item in items if item.section_id == section.pk]
+        told = [kinds.get(Status(item.status), "skipped") for item in own]
+        suite = ElementTree.SubElement(
+            root,
+            "testsuite",
+            name=str(section),
+            tests=str(len(own)),
+            failures=str(told.count("failure")),
+            errors=str(told.count("error")),
+            skipped=str(told.count("skipped")),
+        )
+        for item, kind in zip(own, told, strict=True):
+            case = ElementTree.SubElement(
+                suite,
+                "testcase",
+                classname=f"section {section.number}",
+                name=_xml(str(item)),
+                time=f"{item.seconds or 0:.3f}",
+            )
+            if kind:
+                said = f"{item.get_status_display()}: {item.summary}"
+                if item.waived_by:
+                    said += f" (waived by {item.waived_by}: {item.waiver_reason})"
+                ElementTree.SubElement(case, kind, message=_xml(said))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _xml(text: str) -> str:
+    """The text without the characters that XML 1.0 cannot hold (its production 2, Char)."""
+    return "".join(
+        one
+        for one in text
+        if one in "\t\n\r" or " " <= one <= "\ud7ff" or "\ue000" <= one <= "\ufffd" or one > "\uffff"
+    )

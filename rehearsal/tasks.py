@@ -1,0 +1,371 @@
+"""The straight line: start, dispatch, claim, perform, settle, and dispatch again.
+
+The database is the queue and Celery is the doorbell: a message only says "look at this item", and
+a message lost, late or doubled changes nothing.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import traceback
+import uuid
+from collections.abc import Collection, Iterable
+
+from billiard.exceptions import SoftTimeLimitExceeded
+from celery import Task, current_app, shared_task
+from django.db import router, transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+from kombu.exceptions import OperationalError
+
+from rehearsal import conf, plan
+from rehearsal.checks import base
+from rehearsal.heartbeat import Heartbeat, patiently
+from rehearsal.models import (
+    ACTIVE,
+    Change,
+    CheckItem,
+    Measurement,
+    Rehearsal,
+    Status,
+    Verdict,
+    change,
+    in_seconds,
+    verdict,
+)
+
+logger = logging.getLogger(__name__)
+
+RING_AGAIN_AFTER = 5
+"""Seconds a queued item waits unclaimed before its message counts as lost."""
+MAXIMUM_ATTEMPTS = 3
+"""How often a check that is safe to repeat may lose its worker."""
+
+
+# Start, and what a person may ask of a rehearsal.
+
+
+def start(
+    text: str | bytes, *, by: str, revision: str | None = None, only: Collection[str] = ()
+) -> Rehearsal:
+    """Freeze `text` as a new rehearsal and set its first items going.
+
+    `revision` is the commit rehearsed, by default the one in the project's repository. With
+    `only`, the other items are skipped and the rehearsal cannot be green. Raises plan.StartError
+    and plan.AlreadyOpen.
+    """
+    if revision is None:
+        revision = conf.revision()
+    with plan.one_open(), transaction.atomic(using=router.db_for_write(Rehearsal)):
+        rehearsal, items = plan.create(text, by=by, revision=revision, only=only)
+        with change(rehearsal.number, by) as made:
+            made.note(f"started with the checklist {rehearsal.checklist_sha256}")
+            dispatch(made, items)
+    return rehearsal
+
+
+def cancel(number: int, *, by: str) -> bool:
+    """Decide whatever is not settled yet; commands that run are killed by their workers.
+
+    Returns False when there was nothing left to cancel.
+    """
+    with change(number, by) as made:
+        items = items_of(number)
+        unsettled = [item for item in items if item.status in ACTIVE | {Status.PENDING}]
+        if made.rehearsal.closed_at is not None or made.rehearsal.cancelled_by:
+            return False
+        for item in unsettled:
+            running = item.status == Status.RUNNING
+            made.move(
+                item,
+                Status.INCONCLUSIVE if running else Status.SKIPPED,
+                summary=f"Cancelled by {by} {'while it ran' if running else 'before it ran'}.",
+                token="",
+                finished_at=Now(),
+            )
+        made.rehearsal.cancelled_by = by
+        made.note("cancelled")
+        _close(made, items)
+    return True
+
+
+def rerun(number: int, *, by: str, ref: str | None = None) -> int:
+    """Put one item, or everything that did not pass, back in line, with all that depends on it.
+
+    Returns how many items were put back. Raises plan.StartError when the rehearsal cannot take
+    it, plan.AlreadyOpen when a later rehearsal is open.
+    """
+    with plan.one_open(), change(number, by) as made:
+        items = items_of(number)
+        if made.rehearsal.cancelled_by:
+            raise plan.StartError(
+                f"Rehearsal {number} was cancelled: start a new one instead."
+            )
+        chosen = {item.pk for item in items if ref == item.ref or not (ref or item.accepted)}
+        if ref and not chosen:
+            raise plan.StartError(f"Rehearsal {number} has no item {ref}.")
+        chosen = plan.dependents(items, chosen)
+        again = [item for item in items if item.pk in chosen and item.status != Status.PENDING]
+        busy = [item.ref for item in again if item.status in ACTIVE]
+        if ref and busy:
+            raise plan.StartError(
+                f"{', '.join(busy)} would run again and is still under way: wait, or cancel."
+            )
+        again = [item for item in again if item.status not in ACTIVE]
+        for item in again:
+            made.move(item, Status.PENDING, "to be run again", **BLANK)
+        Measurement.objects.filter(item__in=again).delete()
+        dispatch(made, items)
+    return len(again)
+
+
+BLANK: dict[str, object] = {
+    "token": "", "summary": "", "output": "", "evidence": {}, "worker": "", "task_id": "",
+    "queued_at": None, "started_at": None, "finished_at": None, "lease_expires_at": None,
+    "confirmed_by": "", "waived_by": "", "waived_at": None, "waiver_reason": "",
+}  # fmt: skip
+"""What is forgotten of an item that runs again; the journal keeps what came of it."""
+
+
+# Dispatch: whoever changes an item also queues what has become ready, in the same transaction.
+
+
+def items_of(number: int) -> list[CheckItem]:
+    found = CheckItem.objects.filter(rehearsal=number).select_related("section")
+    return list(found.defer("output").order_by("position"))
+
+
+def dispatch(made: Change, items: list[CheckItem]) -> None:
+    step = plan.next_step(items)
+    while step.skip:
+        for item, cause in step.skip:
+            summary = f"Not run: it needs {cause.ref}, which is {cause.get_status_display()}."
+            made.move(item, Status.SKIPPED, summary, summary=summary, finished_at=Now())
+        step = plan.next_step(items)
+    for item in step.queue:
+        _queue(made, item)
+    _close(made, items)
+    _ring_after_commit(step.queue)
+
+
+def _queue(made: Change, item: CheckItem) -> None:
+    made.move(item, Status.QUEUED, attempt=item.attempt + 1, token="", queued_at=Now())
+
+
+def _close(made: Change, items: list[CheckItem]) -> None:
+    stands = verdict(made.rehearsal, items)
+    waiting = stands in {Verdict.RUNNING, Verdict.ACTION_REQUIRED} and any(
+        item.status in ACTIVE | {Status.PENDING, Status.ACTION_REQUIRED} for item in items
+    )
+    if waiting:
+        made.rehearsal.closed_at = None
+    elif made.rehearsal.closed_at is None:
+        made.rehearsal.closed_at = datetime.datetime.now(datetime.UTC)
+        made.note(f"verdict: {stands.label}")
+
+
+def _ring_after_commit(items: Iterable[CheckItem]) -> None:
+    messages = [(item.pk, item.attempt, base.load(item.check_path).timeout) for item in items]
+    if messages:
+        transaction.on_commit(lambda: _ring(messages), using=router.db_for_write(CheckItem))
+
+
+def _ring(messages: Iterable[tuple[int, int, int]]) -> None:
+    queue = conf.configuration().queue
+    for pk, attempt, timeout in messages:
+        try:
+            # The project's global limits would kill a restore, so every message has its own.
+            perform.apply_async(
+                (pk, attempt),
+                queue=queue,
+                soft_time_limit=timeout + 15,
+                time_limit=timeout + 60,
+                retry_policy={"max_retries": 1, "interval_start": 0},
+            )
+        except OperationalError as error:
+            # Nothing is lost: the item stays queued, and the sweep rings again.
+            logger.warning("The broker cannot be reached, %s stays queued: %s", pk, error)
+            return
+
+
+# A worker: claim, perform, settle.
+
+
+@shared_task(
+    bind=True, name="rehearsal.perform", acks_late=False, reject_on_worker_lost=False, max_retries=0
+)
+def perform(self: Task, pk: int, attempt: int) -> None:
+    """Perform attempt `attempt` of the item `pk`, unless another message already did."""
+    token = _claim(pk, attempt, worker=self.request.hostname or "", task_id=self.request.id or "")
+    if not token:
+        return
+    item = CheckItem.objects.select_related("rehearsal", "section").get(pk=pk)
+    report = _report(item)
+    with Heartbeat(pk, token, report):
+        status, summary = _judge(item, report)
+        patiently(lambda: _settle(item, token, status, summary, report))
+
+
+def _claim(pk: int, attempt: int, *, worker: str, task_id: str) -> str:
+    waiting = Q(pk=pk, status=Status.QUEUED, attempt=attempt)
+    found = CheckItem.objects.filter(waiting).select_related("section").first()
+    if found is None:
+        return ""
+    token = uuid.uuid4().hex
+    with change(found.rehearsal_id, worker) as made:
+        claimed = made.move(
+            found,
+            Status.RUNNING,
+            token=token,
+            lease_expires_at=in_seconds(conf.configuration().lease_seconds),
+            started_at=Now(),
+            finished_at=None,
+            worker=worker,
+            task_id=task_id,
+        )
+    return token if claimed else ""
+
+
+def _report(item: CheckItem) -> base.Report:
+    rehearsal = item.rehearsal
+
+    def beat_seen_at() -> datetime.datetime | None:
+        return Rehearsal.objects.values_list("beat_seen_at", flat=True).get(pk=rehearsal.pk)
+
+    return base.Report(
+        item.text,
+        base.Rehearsed(rehearsal.number, rehearsal.revision, rehearsal.started_at),
+        redact=conf.redactor().redact,
+        beat_seen_at=beat_seen_at,
+    )
+
+
+def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
+    """Run the item's check; whatever happens in it becomes a status and a sentence."""
+    try:
+        base.build(item.check_path, item.options).run(report)
+    except base.Outcome as outcome:
+        return Status(outcome.status), report.redact(str(outcome))
+    except SoftTimeLimitExceeded:
+        timeout = base.load(item.check_path).timeout
+        return Status.FAILED, f"The check did not end within its {timeout} seconds."
+    except (Exception, SystemExit) as error:
+        report.write(traceback.format_exc())
+        said = report.redact(f"{type(error).__name__}: {error}")
+        return Status.FAILED, f"The check itself broke: {said}"
+    return Status.PASSED, report.said or "Passed."
+
+
+def _settle(
+    item: CheckItem, token: str, status: Status, summary: str, report: base.Report
+) -> None:
+    with change(item.rehearsal_id, item.worker) as made:
+        items = items_of(item.rehearsal_id)
+        own = next(one for one in items if one.pk == item.pk)
+        if own.token != token:
+            return
+        values = {"summary": summary, "output": report.output, "evidence": report.facts}
+        made.move(own, status, summary, token="", lease_expires_at=None, finished_at=Now(), **values)
+        Measurement.objects.bulk_create(
+            Measurement(
+                rehearsal_id=item.rehearsal_id,
+                item=own,
+                name=one.name,
+                value=one.value,
+                unit=one.unit,
+            )
+            for one in report.measurements
+        )
+        dispatch(made, items)
+
+
+# The sweep: whatever a dead worker, broker or process left behind is taken up again.
+
+
+def sweep(number: int) -> None:
+    """Bring on a rehearsal that lost something: a worker, a message, or its own dispatch."""
+    expired = Q(status=Status.RUNNING, lease_expires_at__lt=Now())
+    here = CheckItem.objects.filter(rehearsal=number)
+    if here.filter(expired).exists():
+        with change(number, "sweep") as made:
+            items = items_of(number)
+            lost = set(here.filter(expired).values_list("pk", flat=True))
+            for item in items:
+                if item.pk in lost:
+                    _give_up(made, item)
+            dispatch(made, items)
+            _ring_after_commit(i for i in items if i.pk in lost and i.status == Status.QUEUED)
+    elif here.filter(status=Status.PENDING).exists():
+        step = plan.next_step(items_of(number))
+        if step.queue or step.skip:
+            with change(number, "sweep") as made:
+                dispatch(made, items_of(number))
+    _ring_again(number)
+
+
+def _give_up(made: Change, item: CheckItem) -> None:
+    if base.load(item.check_path).safe_to_repeat and item.attempt < MAXIMUM_ATTEMPTS:
+        _queue(made, item)
+        return
+    summary = (
+        "The worker that ran this was lost, and what it had done by then is unknown. "
+        "Look at the output, then run it again."
+    )
+    made.move(item, Status.FAILED, summary, summary=summary, token="", finished_at=Now())
+
+
+def _ring_again(number: int) -> None:
+    late = CheckItem.objects.filter(
+        rehearsal=number, status=Status.QUEUED, queued_at__lt=in_seconds(-RING_AGAIN_AFTER)
+    ).order_by("queued_at", "position")
+    if not late.exists():
+        return
+    # Only as many as the broker no longer holds, so that a busy worker is not rung at for ever.
+    held = queue_length()
+    if held is not None and late.count() > held:
+        lost = late[: late.count() - held]
+        _ring([(one.pk, one.attempt, base.load(one.check_path).timeout) for one in lost])
+
+
+def queue_length() -> int | None:
+    """How many messages the broker holds in our queue; None when it cannot say."""
+    queue = conf.configuration().queue
+    try:
+        with current_app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+            answer = connection.default_channel.queue_declare(queue=queue, passive=True)
+            return int(answer.message_count)
+    except connection.channel_errors:
+        return 0
+    except (OSError, OperationalError, *connection.connection_errors):
+        return None
+
+
+def consumers() -> list[str]:
+    """The worker nodes that consume our queue; raises OperationalError without a broker."""
+    with current_app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+        queues = current_app.control.inspect(timeout=1.0, connection=connection).active_queues()
+    queue = conf.configuration().queue
+    return sorted(
+        node for node, served in (queues or {}).items() if any(q["name"] == queue for q in served)
+    )
+
+
+# What other checks listen for.
+
+
+@shared_task(bind=True, name="rehearsal.tick", acks_late=False, ignore_result=True)
+def tick(self: Task) -> None:
+    """Sent by Celery beat: note when it was fired, and sweep what is open."""
+    expires = self.request.expires
+    if expires is None:
+        return
+    if isinstance(expires, str):
+        expires = datetime.datetime.fromisoformat(expires)
+    fired = expires - datetime.timedelta(seconds=2 * conf.configuration().beat_seconds)
+    for rehearsal in Rehearsal.objects.filter(closed_at=None):
+        if fired > rehearsal.started_at:
+            Rehearsal.objects.filter(pk=rehearsal.pk).update(beat_seen_at=fired)
+        sweep(rehearsal.pk)

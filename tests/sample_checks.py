@@ -1,0 +1,121 @@
+"""Checks for the tests: the smallest that can be written, and some that misbehave."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from rehearsal import command
+from rehearsal.checks.base import ActionRequired, Check, Failed, Inconclusive, Report, Skipped
+from rehearsal.conf import redactor
+
+
+@dataclass(frozen=True)
+class Passes(Check):
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def run(self, report: Report) -> None:
+        report.measure("answer", 42, "things")
+        report.evidence("looked at", "everything")
+
+
+@dataclass(frozen=True)
+class PassesAfterAll(Check):
+    """Needs everything above it, as an unknown check does."""
+
+    def run(self, report: Report) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class NeedsTheFirst(Check):
+    needs: ClassVar[tuple[str, ...]] = ("tests.sample_checks.Passes",)
+
+    def run(self, report: Report) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Alone(Check):
+    needs: ClassVar[tuple[str, ...]] = ()
+    exclusive: ClassVar[bool] = True
+
+    def run(self, report: Report) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Ends(Check):
+    """Ends as its option says."""
+
+    how: str = "failed"
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def run(self, report: Report) -> None:
+        outcomes = {
+            "failed": Failed,
+            "inconclusive": Inconclusive,
+            "skipped": Skipped,
+            "action_required": ActionRequired,
+        }
+        if self.how in outcomes:
+            raise outcomes[self.how](f"It was told to end {self.how}: tell it otherwise.")
+        if self.how == "breaks":
+            raise RuntimeError("planted")
+        sys.exit(0)
+
+
+@dataclass(frozen=True)
+class FailsUntil(Check):
+    """Fails until a file exists."""
+
+    path: str = ""
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def run(self, report: Report) -> None:
+        if not Path(self.path).exists():
+            raise Failed(f"{self.path} does not exist: create it.")
+
+
+@dataclass(frozen=True)
+class Runs(Check):
+    """Runs a shell line as a command of ours, and appends a line to `log` when it began."""
+
+    line: str = "true"
+    log: str = ""
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def run(self, report: Report) -> None:
+        if self.log:
+            with open(self.log, "a") as log:
+                log.write(f"{report.line}\n")
+        report.progress("the command runs")
+        finished = command.run(
+            ["sh", "-c", self.line],
+            cwd=Path.cwd(),
+            env=os.environ,
+            timeout=60,
+            write=report.write,
+            stop=report.stop,
+            redactor=redactor(),
+        )
+        if finished.code != 0:
+            raise Failed(f"The command ended with {finished.code}: mend it.")
+
+
+@dataclass(frozen=True)
+class RunsSafely(Runs):
+    safe_to_repeat: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class TakesForEver(Check):
+    timeout: ClassVar[int] = 1
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def run(self, report: Report) -> None:
+        time.sleep(60)

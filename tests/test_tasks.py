@@ -1,0 +1,230 @@
+"""The straight line, on a real database; where a worker is named, with a real worker."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from django.db import connections
+
+from rehearsal import decisions, plan, tasks
+from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict, first_broken_event
+from tests.conftest import WorkerProcess, document, statuses, wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"])
+
+
+def begin(*checks: str, only: tuple[str, ...] = ()) -> Rehearsal:
+    return tasks.start(document(*checks), by="tester", revision="abc", only=only)
+
+
+def work(rehearsal: Rehearsal) -> None:
+    """Perform what is queued in this process, as a worker would, until nothing is."""
+    while queued := CheckItem.objects.filter(rehearsal=rehearsal, status=Status.QUEUED):
+        for item in queued:
+            tasks.perform.apply((item.pk, item.attempt))
+
+
+def test_every_outcome_becomes_its_status() -> None:
+    rehearsal = begin(
+        "Passes", "Ends how=failed", "Ends how=inconclusive", "Ends how=skipped",
+        "Ends how=action_required", "Ends how=breaks", "Ends how=exits",
+    )  # fmt: skip
+    work(rehearsal)
+    assert statuses(rehearsal) == [
+        "passed", "failed", "inconclusive", "skipped", "action_required", "failed", "failed",
+    ]  # fmt: skip
+    broken = rehearsal.items.get(number=6)
+    assert "RuntimeError: planted" in broken.summary
+    assert "Traceback" in broken.output
+
+
+def test_a_passing_item_keeps_its_evidence_and_measurements() -> None:
+    rehearsal = begin("Passes")
+    work(rehearsal)
+    item = rehearsal.items.get()
+    assert item.evidence == {"looked at": "everything"}
+    assert [str(one) for one in item.measurements.all()] == ["answer 42 things"]
+    assert rehearsal.verdict == Verdict.GREEN
+
+
+def test_only_what_needs_a_failed_item_is_skipped_and_it_names_the_cause() -> None:
+    rehearsal = begin("Ends how=failed", "Passes", "NeedsTheFirst", "PassesAfterAll")
+    work(rehearsal)
+    assert statuses(rehearsal) == ["failed", "passed", "passed", "skipped"]
+    assert "needs 1.1, which is failed" in rehearsal.items.get(number=4).summary
+    assert rehearsal.verdict == Verdict.RED
+
+
+def test_a_check_that_is_not_enabled_here_stops_nothing() -> None:
+    rehearsal = begin("Ends how=skipped", "PassesAfterAll")
+    work(rehearsal)
+    assert statuses(rehearsal) == ["skipped", "passed"]
+    assert rehearsal.verdict == Verdict.GREEN
+
+
+def test_independent_checks_are_queued_together_and_an_exclusive_one_alone() -> None:
+    rehearsal = begin("Alone", "Passes", "Passes", "Alone")
+    assert statuses(rehearsal) == ["pending", "queued", "queued", "pending"]
+    first, second = rehearsal.items.filter(status="queued")
+    tasks.perform.apply((first.pk, 1))
+    assert statuses(rehearsal) == ["pending", "passed", "queued", "pending"]
+    tasks.perform.apply((second.pk, 1))
+    assert statuses(rehearsal) == ["queued", "passed", "passed", "pending"]
+    work(rehearsal)
+    assert statuses(rehearsal) == ["passed"] * 4
+
+
+def test_a_doubled_or_late_message_is_dropped() -> None:
+    rehearsal = begin("Passes")
+    item = rehearsal.items.get()
+    for attempt in (1, 1, 0, 2):
+        tasks.perform.apply((item.pk, attempt))
+    assert Event.objects.filter(rehearsal=rehearsal, after="running").count() == 1
+
+
+def test_a_partial_rehearsal_is_not_green() -> None:
+    rehearsal = begin("Passes", "Passes", only=("1.2",))
+    work(rehearsal)
+    assert statuses(rehearsal) == ["skipped", "passed"]
+    assert rehearsal.verdict == Verdict.ACTION_REQUIRED
+    decisions.waive(rehearsal.number, "1.1", by="tester", reason="seen yesterday")
+    rehearsal.refresh_from_db()
+    assert rehearsal.verdict == Verdict.GREEN
+
+
+def test_what_a_person_confirms_lets_the_rest_go_on() -> None:
+    rehearsal = begin("Ends how=action_required", "PassesAfterAll")
+    work(rehearsal)
+    assert statuses(rehearsal) == ["action_required", "pending"]
+    assert rehearsal.verdict == Verdict.ACTION_REQUIRED
+    decisions.confirm(rehearsal.number, "1.1", by="tester")
+    work(rehearsal)
+    assert statuses(rehearsal) == ["passed", "passed"]
+    assert rehearsal.items.get(number=1).confirmed_by == "tester"
+
+
+def test_a_waiver_needs_a_reason_and_something_to_waive() -> None:
+    rehearsal = begin("Ends how=failed", "Passes")
+    work(rehearsal)
+    for ref, reason in (("1.1", "  "), ("1.2", "why not"), ("9.9", "why not")):
+        with pytest.raises(decisions.Refused):
+            decisions.waive(rehearsal.number, ref, by="tester", reason=reason)
+    decisions.waive(rehearsal.number, "1.1", by="tester", reason="known, mended on Monday")
+    item = rehearsal.items.get(number=1)
+    assert item.status == "failed"
+    assert item.waiver is not None and item.waiver["reason"] == "known, mended on Monday"
+    assert rehearsal.verdict == Verdict.GREEN
+
+
+def test_running_again_takes_what_depends_on_it_along(tmp_path: Path) -> None:
+    mended = tmp_path / "mended"
+    rehearsal = begin(f"FailsUntil path={mended}", "Passes", "PassesAfterAll")
+    work(rehearsal)
+    assert statuses(rehearsal) == ["failed", "passed", "skipped"]
+    mended.touch()
+    assert tasks.rerun(rehearsal.number, by="tester") == 2
+    work(rehearsal)
+    assert statuses(rehearsal) == ["passed", "passed", "passed"]
+    assert [item.attempt for item in rehearsal.items.all()] == [2, 1, 1]
+    assert tasks.rerun(rehearsal.number, by="tester", ref="1.1") == 2
+    work(rehearsal)
+    assert rehearsal.items.get(number=1).measurements.count() == 0
+    with pytest.raises(plan.StartError):
+        tasks.rerun(rehearsal.number, by="tester", ref="1.9")
+
+
+def test_one_rehearsal_is_open_at_a_time() -> None:
+    results: list[object] = []
+
+    def begin_here() -> None:
+        try:
+            results.append(begin("Passes"))
+        except plan.AlreadyOpen as error:
+            results.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=begin_here) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(isinstance(result, Rehearsal) for result in results) == 1
+    assert sum(isinstance(result, plan.AlreadyOpen) for result in results) == 7
+    assert Rehearsal.objects.count() == 1
+
+
+def test_an_ended_rehearsal_makes_room_and_cannot_come_back_beside_the_next() -> None:
+    first = begin("Ends how=failed")
+    work(first)
+    begin("Passes")
+    with pytest.raises(plan.AlreadyOpen):
+        tasks.rerun(first.number, by="tester")
+    assert statuses(first) == ["failed"]
+
+
+@pytest.mark.parametrize("text", ["", "no boxes", "- [ ] no heading", "\x00", b"\xff\xfe"])
+def test_a_document_that_cannot_be_used_is_a_sentence(text: str | bytes) -> None:
+    with pytest.raises(plan.StartError):
+        tasks.start(text, by="tester", revision="")
+    assert not Rehearsal.objects.exists()
+
+
+@pytest.mark.parametrize("check", ["NoSuchCheck", "Passes how=well", "document"])
+def test_a_binding_that_cannot_serve_names_its_line(check: str) -> None:
+    with pytest.raises(plan.StartError, match="Line 4"):
+        begin(check)
+
+
+def test_a_cancelled_rehearsal_is_decided_at_once() -> None:
+    rehearsal = begin("Passes", "PassesAfterAll")
+    token = tasks._claim(rehearsal.items.get(number=1).pk, 1, worker="w", task_id="t")
+    assert token
+    assert tasks.cancel(rehearsal.number, by="tester")
+    assert not tasks.cancel(rehearsal.number, by="tester")
+    rehearsal.refresh_from_db()
+    assert statuses(rehearsal) == ["inconclusive", "skipped"]
+    assert rehearsal.verdict == Verdict.CANCELLED
+    assert rehearsal.closed_at is not None
+    begin("Passes")
+
+
+def test_the_journal_shows_what_was_changed_in_it() -> None:
+    rehearsal = begin("Passes", "Ends")
+    work(rehearsal)
+    rehearsal.refresh_from_db()
+    assert first_broken_event(rehearsal) is None
+    count = rehearsal.events.count()
+    assert count > 5
+    last = rehearsal.events.get(sequence=count)
+    rehearsal.events.filter(sequence=count).delete()
+    assert first_broken_event(rehearsal) == count
+    last.save()
+    assert first_broken_event(rehearsal) is None
+    rehearsal.events.filter(sequence=3).update(message="nothing to see")
+    assert first_broken_event(rehearsal) == 3
+
+
+def test_real_workers_bring_every_item_to_an_end(worker: WorkerProcess) -> None:
+    rehearsal = begin("Passes", "Runs line='echo hello'", "TakesForEver", "PassesAfterAll")
+    wait_for(lambda: Rehearsal.objects.get(pk=rehearsal.pk).verdict != Verdict.RUNNING, 60)
+    assert statuses(rehearsal) == ["passed", "passed", "failed", "skipped"]
+    assert rehearsal.items.get(number=2).output == "hello\n"
+    assert "did not end within its 1 seconds" in rehearsal.items.get(number=3).summary
+
+
+def test_cancelling_kills_the_command_that_runs(worker: WorkerProcess, tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    line = f"while true; do touch {alive}; sleep 0.1; done"
+    rehearsal = begin(f"Runs line='{line}'")
+    wait_for(alive.exists)
+    tasks.cancel(rehearsal.number, by="tester")
+
+    def dead() -> bool:
+        alive.unlink(missing_ok=True)
+        return not any(alive.exists() for _ in range(20) if not threading.Event().wait(0.03))
+
+    wait_for(dead)
+    assert statuses(rehearsal) == ["inconclusive"]
