@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
@@ -89,10 +90,9 @@ class Guard:
                 os.setsid()
                 signal.set_wakeup_fd(-1)
                 for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-                    try:
+                    # The C library keeps some real-time signals to itself.
+                    with suppress(OSError, ValueError):
                         signal.signal(number, signal.SIG_DFL)
-                    except (OSError, ValueError):
-                        pass  # the C library keeps some real-time signals to itself
                 step = "cwd"
                 os.chdir(self.cwd)
                 step = "program"
@@ -217,10 +217,8 @@ class Guard:
             self.waker.recv(4096)
 
     def say(self, words: dict[str, Any]) -> None:
-        try:
+        with suppress(OSError):  # an owner that is gone does not ask any more
             self.control.sendall(json.dumps(words).encode() + b"\n")
-        except OSError:
-            pass  # the owner is gone, and nobody else asks
 
 
 if __name__ == "__main__":

@@ -287,11 +287,11 @@ def first_broken_event(rehearsal: Rehearsal) -> int | None:
 class Change:
     """What happens to one locked rehearsal in one transaction; made by `change()`."""
 
-    def __init__(self, rehearsal: Rehearsal, actor: str) -> None:
+    def __init__(self, rehearsal: Rehearsal, last: int, actor: str) -> None:
         self.rehearsal = rehearsal
         self.actor = actor
+        self._last = last
         self._events: list[Event] = []
-        self._next = 0
 
     def note(self, message: str, *, item: CheckItem | None = None,
              before: str = "", after: str = "") -> None:  # fmt: skip
@@ -299,10 +299,7 @@ class Change:
         ref = item.ref if item else ""
         event = Event(rehearsal=self.rehearsal, at=timezone.now(), actor=self.actor, ref=ref,
                       before=before, after=after, message=message)  # fmt: skip
-        if not self._next:
-            last = self.rehearsal.events.aggregate(last=models.Max("sequence"))["last"]
-            self._next = (last or 0) + 1
-        event.sequence, self._next = self._next, self._next + 1
+        event.sequence = self._last = self._last + 1
         event.hash = self.rehearsal.journal_hash = event.chained(self.rehearsal.journal_hash)
         self._events.append(event)
 
@@ -334,7 +331,10 @@ def change(number: int, actor: str) -> Iterator[Change]:
     with transaction.atomic(using=router.db_for_write(Rehearsal)):
         # Writing first takes the row's lock on PostgreSQL and the file's on SQLite alike.
         Rehearsal.objects.filter(pk=number).update(version=F("version") + 1)
-        made = Change(Rehearsal.objects.get(pk=number), actor)
+        last = Event.objects.filter(rehearsal=number).order_by("-sequence").values("sequence")[:1]
+        locked = Rehearsal.objects.defer("checklist_text").annotate(last=models.Subquery(last))
+        rehearsal = locked.get(pk=number)
+        made = Change(rehearsal, rehearsal.last or 0, actor)
         yield made
         made._save()
 

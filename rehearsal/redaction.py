@@ -11,6 +11,7 @@ Two nets, one behind the other:
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 from urllib.parse import unquote
 
 __all__ = ["REDACTED", "PlainStream", "Redactor", "StreamRedactor", "plain"]
@@ -26,7 +27,7 @@ UNIT = 65_536
 # are found by what they end in, without walking back over a long word again and again.
 _NAME = (
     r"(?:(?:secret|passw(?:or)?d|passphrase|token|credential|dsn|sessionid"
-    r"|(?:secret|api|access|private|signing|encryption|auth)[_-]?key)s?(?:[_-][\w-]{0,64})?"
+    r"|(?:secret|api|access|private|signing|encryption|auth)[_-]?key)s?(?:[_-][\w-]{0,32})?"
     r"|(?<![a-z0-9])pass|(?<=[_;])pwd)"  # PWD is the shell's directory
 )
 # What follows the telling word may say that the value is about a secret, not the secret itself.
@@ -58,13 +59,15 @@ def _is_harmless(name: str, value: str) -> bool:
 # --- Shapes -------------------------------------------------------------------------------------
 
 _ASSIGNMENT = re.compile(
-    rf"(?P<name>{_NAME})(?P<sign>\\?[\"']?\s{{0,8}}(?:=>?(?!=)|:[\w.|\[\] ]{{1,40}}=(?!=)|:)\s{{0,8}})"
+    rf"(?P<name>{_NAME})"
+    r"(?P<sign>\\?[\"']?\s{0,8}(?:=>?(?!=)|:[\w.|\[\] ]{1,40}=(?!=)|:)\s{0,8})"
     r"(?:[rbuf]{0,2}(?P<quote>\\?[\"'])(?P<quoted>(?:\\.|[^\\])*?)(?P<close>(?P=quote)|\Z)"
     r"|(?P<bare>[^\s\"',;&()<>\[\]{}]+))",
     re.IGNORECASE,
 )
 _VARIABLE = re.compile(rf"(?P<name>{_NAME})=(?P<value>[^\s\"'\\]\S*)", re.IGNORECASE)
 _ALONE = re.compile(r"(?:^|[{,])[\s>#+-]*(?:E\s+)?[\w.-]{0,80}[\"']?$")
+_LAST = re.compile(r"[ \r,}]*(?:#|\Z)")
 _REST_OF_VALUE = re.compile(r"\A[^\s\"',;&()<>\[\]{}]+")
 _CODE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 
@@ -93,10 +96,10 @@ def _assignment(match: re.Match[str]) -> str:
         return match[0] if code else before + REDACTED
     # Prose has colons too: "Password: at least eight characters", "test_token:12". A header or a
     # line of YAML has one word after the name; inside a sentence it has to look like a secret.
-    after = match.string[match.end() :].strip(" \r,}")
-    alone = _ALONE.search(match.string[max(0, match.start() - 100) : match.start()])
-    if sign == ":" or (after and not after.startswith("#")) or re.fullmatch(r"\d{1,3}", value):
+    last = _LAST.match(match.string, match.end())
+    if sign == ":" or not last or re.fullmatch(r"\d{1,3}", value):
         return match[0]
+    alone = _ALONE.search(match.string[max(0, match.start() - 100) : match.start()])
     return before + REDACTED if alone or re.search(r"[^A-Za-z.!?_-]", value) else match[0]
 
 
@@ -110,13 +113,18 @@ def _part(group: int) -> Callable[[re.Match[str]], str]:
     return replace
 
 
-def _whole(match: re.Match[str]) -> str:
-    return REDACTED
+class _Shape(NamedTuple):
+    hints: tuple[str, ...]
+    """A text without any of these, in lower case, needs no closer look: far the most do not."""
+    pattern: re.Pattern[str]
+    replace: Callable[[re.Match[str]], str]
 
 
-_SHAPES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
-    (re.compile(_URL_PASSWORD), _part(1)),
-    (
+_NAME_HINTS = ("secret", "pass", "token", "credential", "dsn", "sessionid", "key", "pwd")
+_SHAPES = (
+    _Shape(("://",), re.compile(_URL_PASSWORD), _part(1)),
+    _Shape(
+        ("authorization",),
         re.compile(
             r"authorization\\?[\"']?\s{0,8}[:=]\s{0,8}\\?[\"']?(?:[a-z][\w-]{0,30} {1,8})?"
             r"([^\s\"'\\,]+)",
@@ -124,17 +132,28 @@ _SHAPES: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...] = (
         ),
         _part(1),
     ),
-    (re.compile(r"\bbearer +((?=[a-z._~+/-]{0,512}\d)[\w.~+/=-]{16,})", re.IGNORECASE), _part(1)),
-    (
+    _Shape(
+        ("bearer",),
+        re.compile(r"\bbearer +((?=[a-z._~+/-]{0,512}\d)[\w.~+/=-]{16,})", re.IGNORECASE),
+        _part(1),
+    ),
+    _Shape(
+        ("$",),
         re.compile(
             r"\b(?:pbkdf2_\w{1,20}|argon2|bcrypt(?:_sha256)?|scrypt|md5|sha1)\$[\w+/=.,$-]+"
             r"|\$2[abxy]?\$\d\d\$[\w./]{53}|\$argon2(?:id|i|d)\$[\w+/=.,$-]+"
         ),
-        _whole,
+        lambda match: REDACTED,
     ),
-    (_VARIABLE, _variable),
-    (_ASSIGNMENT, _assignment),
+    _Shape(_NAME_HINTS, _VARIABLE, _variable),
+    _Shape(_NAME_HINTS, _ASSIGNMENT, _assignment),
 )
+
+
+def _shapes_in(text: str) -> list[_Shape]:
+    lower = text.lower()
+    return [shape for shape in _SHAPES if any(hint in lower for hint in shape.hints)]
+
 
 _KEY_BEGINS = re.compile(r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
 _KEY_ENDS = re.compile(r"-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
@@ -208,14 +227,14 @@ class Redactor:
         """Redact a line, or a piece of one; multi-line shapes are the stream's to see."""
         if self._known is not None:
             text = self._known.sub(REDACTED, text)
-        for pattern, replace in _SHAPES:
-            text = pattern.sub(replace, text)
+        for shape in _shapes_in(text):
+            text = shape.pattern.sub(shape.replace, text)
         return text
 
     def _border(self, text: str) -> int:
         """Where an overlong line may be cut so that no secret is cut."""
         border = end = len(text) - self._overlap
-        patterns = [pattern for pattern, _ in _SHAPES] + [_KEY_BEGINS, _KEY_ENDS]
+        patterns = [shape.pattern for shape in _shapes_in(text)] + [_KEY_BEGINS, _KEY_ENDS]
         # The known values come last: their borders hold, whatever the shapes wished.
         for pattern in [*patterns, self._known] if self._known else patterns:
             for match in pattern.finditer(text):

@@ -132,8 +132,16 @@ BLANK: dict[str, object] = {
 
 
 def items_of(number: int) -> list[CheckItem]:
+    """All items of a rehearsal in the document's order; output and evidence load when asked for."""
     found = CheckItem.objects.filter(rehearsal=number).select_related("section")
-    return list(found.defer("output").order_by("position"))
+    return list(found.only(*STANDING).order_by("position"))
+
+
+STANDING = (
+    "rehearsal_id", "section__number", "number", "position", "text", "check_path", "status",
+    "attempt", "token", "started_at", "finished_at", "summary", "waived_by",
+)  # fmt: skip
+"""What is read of each item to see what follows from it: the rest is large or slow to read."""
 
 
 def dispatch(made: Change, items: list[CheckItem]) -> None:
@@ -179,7 +187,7 @@ def _ring(messages: Iterable[tuple[int, int, int]]) -> None:
             perform.apply_async(
                 (pk, attempt),
                 queue=queue,
-                soft_time_limit=timeout + 15,
+                soft_time_limit=timeout + 5,
                 time_limit=timeout + 60,
                 retry_policy={"max_retries": 1, "interval_start": 0},
             )
@@ -193,38 +201,41 @@ def _ring(messages: Iterable[tuple[int, int, int]]) -> None:
 
 
 @shared_task(
-    bind=True, name="rehearsal.perform", acks_late=False, reject_on_worker_lost=False, max_retries=0
+    bind=True,
+    name="rehearsal.perform",
+    acks_late=False,
+    reject_on_worker_lost=False,
+    max_retries=0,
+    track_started=False,  # the item says so itself, and sooner
 )
 def perform(self: Task, pk: int, attempt: int) -> None:
     """Perform attempt `attempt` of the item `pk`, unless another message already did."""
-    token = _claim(pk, attempt, worker=self.request.hostname or "", task_id=self.request.id or "")
-    if not token:
+    item = _claim(pk, attempt, worker=self.request.hostname or "", task_id=self.request.id or "")
+    if item is None:
         return
-    item = CheckItem.objects.select_related("rehearsal", "section").get(pk=pk)
     report = _report(item)
-    with Heartbeat(pk, token, report):
+    with Heartbeat(pk, item.token, report):
         status, summary = _judge(item, report)
-        patiently(lambda: _settle(item, token, status, summary, report))
+        patiently(lambda: _settle(item, status, summary, report))
 
 
-def _claim(pk: int, attempt: int, *, worker: str, task_id: str) -> str:
-    waiting = Q(pk=pk, status=Status.QUEUED, attempt=attempt)
-    found = CheckItem.objects.filter(waiting).select_related("section").first()
-    if found is None:
-        return ""
-    token = uuid.uuid4().hex
-    with change(found.rehearsal_id, worker) as made:
+def _claim(pk: int, attempt: int, *, worker: str, task_id: str) -> CheckItem | None:
+    waiting = CheckItem.objects.filter(pk=pk, status=Status.QUEUED, attempt=attempt)
+    item = waiting.select_related("rehearsal", "section").first()
+    if item is None:
+        return None
+    with change(item.rehearsal_id, worker) as made:
         claimed = made.move(
-            found,
+            item,
             Status.RUNNING,
-            token=token,
+            token=uuid.uuid4().hex,
             lease_expires_at=in_seconds(conf.configuration().lease_seconds),
             started_at=Now(),
             finished_at=None,
             worker=worker,
             task_id=task_id,
         )
-    return token if claimed else ""
+    return item if claimed else None
 
 
 def _report(item: CheckItem) -> base.Report:
@@ -257,13 +268,11 @@ def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
     return Status.PASSED, report.said or "Passed."
 
 
-def _settle(
-    item: CheckItem, token: str, status: Status, summary: str, report: base.Report
-) -> None:
+def _settle(item: CheckItem, status: Status, summary: str, report: base.Report) -> None:
     with change(item.rehearsal_id, item.worker) as made:
         items = items_of(item.rehearsal_id)
         own = next(one for one in items if one.pk == item.pk)
-        if own.token != token:
+        if own.token != item.token:
             return
         values = {"summary": summary, "output": report.output, "evidence": report.facts}
         made.move(own, status, summary, token="", lease_expires_at=None, finished_at=Now(), **values)

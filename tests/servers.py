@@ -11,17 +11,11 @@ from contextlib import ExitStack
 from demo import servers
 
 stack = ExitStack()
+postgresql = stack.enter_context(servers.postgresql())
+redis = stack.enter_context(servers.redis())
+os.environ["TEST_POSTGRESQL_URL"] = postgresql.url("postgres")
+os.environ["TEST_REDIS_URL"] = redis.url()
 
 
 def pytest_unconfigure() -> None:
     stack.close()
-
-
-def _start() -> None:
-    postgresql = stack.enter_context(servers.postgresql())
-    redis = stack.enter_context(servers.redis())
-    os.environ["TEST_POSTGRESQL_URL"] = postgresql.url("postgres")
-    os.environ["TEST_REDIS_URL"] = redis.url()
-
-
-_start()

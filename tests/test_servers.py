@@ -13,11 +13,12 @@ from typing import Any
 import psycopg
 import pytest
 import redis as redis_client
-from demo import servers
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 from redis.connection import parse_url
+
+from demo import servers, supervisor
 
 ROOT = Path(__file__).parent.parent
 HOSTILE = 'a "b\\ #é/@:%'
@@ -182,19 +183,20 @@ def test_a_start_on_a_port_taken_meanwhile_says_so() -> None:
 
 
 def test_a_server_that_cannot_start_shows_its_own_words() -> None:
-    with pytest.raises(servers.ServerError, match=r"redis ended while starting[\s\S]*maxmemory-po"):
-        with servers.redis(maxmemory_policy="at-random"):
-            pass
+    told = pytest.raises(
+        servers.ServerError, match=r"redis ended while starting[\s\S]*maxmemory-po"
+    )
+    with told, servers.redis(maxmemory_policy="at-random"):
+        pass
 
 
 # Both
 
 
-@pytest.mark.parametrize("kind", [servers._PostgreSQL, lambda parent: servers._Redis(parent, None, "noeviction")])
-def test_a_port_snatched_before_the_server_binds_it_is_replaced(
-    kind: Callable[[None], servers._Supervised],
-) -> None:
-    server = kind(None)
+@pytest.mark.parametrize("kind", ["postgresql", "redis"])
+def test_a_port_snatched_before_the_server_binds_it_is_replaced(kind: str) -> None:
+    options = {"password": None, "maxmemory_policy": "noeviction"} if kind == "redis" else {}
+    server = supervisor.SERVERS[kind](None, **options)
     choose = server.free_port
     with socket.socket() as snatcher:
         snatcher.bind(("127.0.0.1", 0))
@@ -214,7 +216,7 @@ def test_a_port_snatched_before_the_server_binds_it_is_replaced(
 class Owner:
     """Another process that owns a server and then waits."""
 
-    def __init__(self, kind: str, environment: dict[str, str] | None = None, after: str = "") -> None:
+    def __init__(self, kind: str, environ: dict[str, str] | None = None, after: str = "") -> None:
         program = (
             "import os, sys, time\n"
             "from demo import servers\n"
@@ -225,7 +227,7 @@ class Owner:
         )
         self.process = subprocess.Popen(
             [sys.executable, "-c", program],
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {}),
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | (environ or {}),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -289,7 +291,8 @@ def test_nothing_is_left_when_the_owner_leaves_by_an_exception() -> None:
 
 def test_nothing_is_left_when_a_forked_child_outlives_the_owner() -> None:
     # The child holds the owner's end of the pipe open, so the pipe alone would never close.
-    with Owner("redis", after="os.fork() or (os.close(1), os.close(2), time.sleep(60), os._exit(0))") as owner:
+    fork = "os.fork() or (os.close(1), os.close(2), time.sleep(60), os._exit(0))"
+    with Owner("redis", after=fork) as owner:
         try:
             owner.process.kill()
             owner.process.wait(timeout=60)
@@ -315,16 +318,16 @@ def test_the_server_goes_with_a_killed_supervisor() -> None:
 @as_root
 def test_a_folder_the_server_cannot_use_is_refused_by_name(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    with pytest.raises(servers.ServerError, match=f"expected below {tmp_path}"):
-        with servers.postgresql(tmp_path):
-            pass
+    told = pytest.raises(servers.ServerError, match=f"expected below {tmp_path}")
+    with told, servers.postgresql(tmp_path):
+        pass
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_missing_is_said_with_its_remedy() -> None:
+    program = "from demo import servers; print(*servers.missing(), sep='\\n')"
     found = subprocess.run(
-        # -S: without the installed packages
-        [sys.executable, "-S", "-c", "from demo import servers; print(*servers.missing(), sep='\\n')"],
+        [sys.executable, "-S", "-c", program],  # -S: without the installed packages
         env={"PYTHONPATH": str(ROOT), "PATH": "/nonexistent"},
         capture_output=True,
         text=True,
@@ -351,7 +354,7 @@ def test_any_name_and_password_survive_the_url(user: str, password: str, databas
         "dbname": database,
     }
     broker = servers.Redis("127.0.0.1", 6379, str, password=password)
-    assert parse_url(broker.url(3)) == {
+    assert parse_url(broker.url(3)) == {  # type: ignore[no-untyped-call]
         "host": "127.0.0.1",
         "port": 6379,
         "db": 3,

@@ -1,7 +1,7 @@
 """Which check serves which line: its own comment, the adopted line, its command, a person.
 
 A reworded line takes the adopted line's check only where nothing that could turn the meaning has
-changed. Besides sharing most of their words, the two lines must agree on
+changed. Besides sharing most of their words, the two lines must agree, in order, on
 
 - the first word, which says what is done;
 - what stands in code spans, the arguments of pytest apart;
@@ -153,7 +153,7 @@ def _line(item: Item) -> _Line:
 
 
 def _telling_words(prose: str) -> tuple[str, ...]:
-    """The words two lines must share to be the same line, sorted."""
+    """The words two lines must share, in this order: from production to staging, not back."""
     telling: list[str] = []
     name_ends = -1
     for index, match in enumerate(_WORD.finditer(prose)):
@@ -165,7 +165,7 @@ def _telling_words(prose: str) -> tuple[str, ...]:
             telling.append(_fold(word))
         if in_name:
             name_ends = match.end()
-    return tuple(sorted(telling))
+    return tuple(telling)
 
 
 def _turns(word: str) -> bool:

@@ -99,8 +99,7 @@ def scan(text: str) -> Iterator[Heading | Box]:
         block = tokens[index - 1]
         line, end = _span(block)
         opens_item = index > 1 and tokens[index - 2].type == "list_item_open"
-        # An underline turns an item's text into a heading; it is an item all the same.
-        may_hold_box = opens_item and block.markup in ("", "-", "=")
+        may_hold_box = opens_item and block.type == "paragraph_open"
         box = _BOX.match(token.content) if may_hold_box else None
         _refuse_almost(token.content, line, opens_item, box is not None)
         if box is None:
@@ -146,8 +145,8 @@ def _refuse_almost(content: str, line: int, opens_item: bool, is_box: bool) -> N
             refuse(
                 line + offset,
                 f"expected `- [ ] text` starting a list item of its own, found {quoted(text)},"
-                " which Markdown reads as plain text: mend the box, its spaces, its indentation or"
-                " the blank line before it, or quote it in backticks",
+                " which Markdown does not read as an item: mend the box, its spaces,"
+                " its indentation or the lines around it, or quote it in backticks",
             )
 
 

@@ -38,7 +38,7 @@ def render(checklist: Checklist, outcomes: Mapping[str, Outcome]) -> str:
     body = checklist.text.removeprefix(BYTE_ORDER_MARK)
     lines, ends = split_lines(body)
     document_end = next((end for end in ends if end), "\n")
-    boxes = [part for part in scan(body) if isinstance(part, Box)]
+    boxes = [part for part in scan(checklist.text) if isinstance(part, Box)]
     inserted: dict[int, list[str]] = {}
     for item, box in zip(checklist.items, boxes, strict=True):
         if (outcome := outcomes.get(item.ref)) is None:

@@ -1,0 +1,62 @@
+# `make` alone lists what there is. Everything runs from .venv, which makes itself.
+#
+# GNU make has three exit codes of its own: 0, and 2 for a recipe that failed, whatever the recipe
+# ended with. It prints that code as its last line on stderr ("make: *** [Makefile:…: demo] Error 3"),
+# and `make demo` leaves it in demo/var/exit_code. Who needs it as an exit code calls
+# `.venv/bin/python demo/run.py --once`.
+
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory  # the last line of `make bench` is its JSON
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+RUN := .venv/bin/python
+BENCHMARKS := $(filter-out _%,$(basename $(notdir $(wildcard benchmarks/*.py))))
+SYSTEM := chromium:chromium git:git  # command:Debian package, for `make test`
+
+ifeq ($(CI),true)
+# A test whose program is missing fails there; elsewhere it is skipped and says why.
+export REHEARSAL_TEST_STRICT := 1
+endif
+
+.PHONY: help demo test bench lint format clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/installed-demo ## the stand-in project, rehearsed, with its page; ONCE=1: one rehearsal, then end
+	@$(RUN) demo/run.py $(if $(filter-out 0,$(ONCE)),--once)
+
+test: system .venv/installed-test lint ## every check of this project's own code
+	@$(RUN) -m pytest $(ARGS)
+
+bench: .venv/installed-demo ## one benchmark: NAME=orchestration|snapshot_restore|...
+	@case " $(BENCHMARKS) " in \
+	*" $(or $(NAME),none given) "*) $(RUN) -m benchmarks.$(NAME) ;; \
+	*) echo "NAME was expected to be one of: $(or $(BENCHMARKS),(there are none)); found: $(or $(NAME),none)." \
+	    "Try 'make bench NAME=$(or $(firstword $(BENCHMARKS)),orchestration)'." >&2; exit 2 ;; \
+	esac
+
+lint: .venv/installed-test ## style, types and the direction of imports
+	@$(RUN) -m ruff check
+	@$(RUN) -m ruff format --check
+	@TEST_POSTGRESQL_URL=postgresql:// TEST_REDIS_URL=redis:// $(RUN) -m mypy
+	@.venv/bin/lint-imports
+
+format: .venv/installed-test ## put the code into its style
+	@$(RUN) -m ruff check --fix
+	@$(RUN) -m ruff format
+
+clean: ## remove what these commands made, .venv included
+	rm -rf .venv demo/var dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: system
+system:
+	@demo/environment.sh system $(SYSTEM)
+
+.venv/installed-demo: pyproject.toml demo/environment.sh
+	@demo/environment.sh python demo
+
+.venv/installed-test: pyproject.toml demo/environment.sh
+	@demo/environment.sh python demo test

@@ -1,0 +1,240 @@
+"""The stand-in project brought up whole, and its checklist performed: what `make demo` runs.
+
+Starts PostgreSQL and Redis, makes a production database and a staging copy of it, and starts the
+web server, the project's worker, the worker of the checks, and beat. With `--once` it performs one
+rehearsal, leaves `demo/var/rehearsal.json` and `demo/var/checklist.md`, and exits with the code of
+start_rehearsal; otherwise it stays until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import FrameType
+from urllib.error import URLError
+from urllib.request import urlopen
+
+DEMO = Path(__file__).resolve().parent
+sys.path.insert(0, str(DEMO.parent))
+
+from demo import servers  # noqa: E402
+from rehearsal import command  # noqa: E402
+from rehearsal.redaction import Redactor  # noqa: E402
+
+SOURCE = DEMO / "src"
+VAR = DEMO / "var"
+INTERRUPTED = 130
+
+
+class DemoError(Exception):
+    """The demo cannot be brought up; the sentence says what to do."""
+
+
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+class Project:
+    """The stand-in project with its databases, as its processes see it."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self.environ = dict(environ)
+        self.redactor = Redactor.from_environment(environ)
+
+    def run(self, *argv: str, write: Callable[[str], None] | None = None, **environ: str) -> int:
+        """Run a program to its end in src/; without `write`, a failure of it is a DemoError."""
+        lines: list[str] = []
+        finished = command.run(
+            argv,
+            cwd=SOURCE,
+            env={**self.environ, **environ},
+            timeout=3600,
+            write=write or lines.append,
+            redactor=self.redactor,
+        )
+        if finished.code and not write:
+            raise DemoError(f"{' '.join(argv[1:])} ended with {finished.code}:\n" + "\n".join(lines))
+        return INTERRUPTED if finished.code is None else finished.code
+
+    def manage(self, *argv: str, **environ: str) -> None:
+        self.run(sys.executable, "manage.py", *argv, **environ)
+
+    def process(self, log: Path, *argv: str) -> command.Command:
+        """Start a program that stays; what it says goes to a log file."""
+        file = log.open("w", buffering=1)
+        return command.Command(
+            argv,
+            cwd=SOURCE,
+            env=self.environ,
+            write=lambda line: print(line, file=file),
+            redactor=self.redactor,
+            max_output=100 * 1024 * 1024,
+        )
+
+
+def environment(
+    postgresql: servers.PostgreSQL, redis: servers.Redis, folder: Path
+) -> dict[str, str]:
+    """What the processes of the staging environment are told."""
+    return {
+        **{name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
+        "DJANGO_SETTINGS_MODULE": "obc_management.settings.staging",
+        "DATABASE_URL": postgresql.url("obcms_staging"),
+        "REHEARSAL_DATABASE_URL": postgresql.url("obcms_rehearsal"),
+        "REDIS_URL": redis.url(0),
+        "CELERY_BROKER_URL": redis.url(0),
+        "SECRET_KEY": secrets.token_urlsafe(50),
+        "DEMO_PASSWORD": os.environ.get("DEMO_PASSWORD") or secrets.token_urlsafe(9),
+        "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
+        "EMAIL_FILE_PATH": str(folder / "mail"),
+    }
+
+
+def prepare(project: Project, postgresql: servers.PostgreSQL) -> None:
+    """Make production at the release before this one, and staging as a copy of it."""
+    import psycopg
+
+    production = postgresql.create("obcms_production")
+    project.manage("seed_production", DATABASE_URL=production)
+    with psycopg.connect(postgresql.url("postgres"), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE obcms_staging TEMPLATE obcms_production")
+    postgresql.create("obcms_rehearsal")
+    for app in ("rehearsal", "django_celery_results"):
+        project.manage("migrate", "--database", "rehearsal", app)
+
+
+def start_processes(project: Project, folder: Path, stack: ExitStack) -> str:
+    """Start web, workers and beat; returns the address of the page once it answers."""
+    port = free_port()
+    python = sys.executable
+    celery = (python, "-m", "celery", "-A", "obc_management")
+    processes: dict[str, Sequence[str]] = {
+        "web": (
+            *(python, "-m", "gunicorn", "obc_management.wsgi:application", "--workers", "3"),
+            *("--bind", f"127.0.0.1:{port}", "--access-logfile", "-", "--no-control-socket"),
+        ),
+        "worker": (*celery, "worker", "--concurrency", "2", "-n", "obcms@%h", "-l", "INFO"),
+        "rehearsal": (python, "manage.py", "rehearsal_worker", "-v", "2"),
+        "beat": (*celery, "beat", "-l", "INFO", "-s", str(folder / "beat-schedule"), "--pidfile="),
+    }
+    started = {}
+    for name, argv in processes.items():
+        started[name] = stack.enter_context(project.process(folder / f"{name}.log", *argv))
+    address = f"http://127.0.0.1:{port}/rehearsal/"
+    deadline = time.monotonic() + 60
+    while not answers(address):
+        for name, process in started.items():
+            if process.poll() is not None or time.monotonic() > deadline:
+                log = (folder / f"{name}.log").read_text()[-2000:]
+                raise DemoError(f"The process {name!r} did not come up. Its log ends:\n{log}")
+        time.sleep(0.2)
+    return address
+
+
+def answers(address: str) -> bool:
+    try:
+        with urlopen(address, timeout=10) as response:
+            return bool(response.status == 200)
+    except (URLError, OSError):
+        return False
+
+
+def free_port() -> int:
+    """Port 8000, or any that is free."""
+    for port in (8000, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise DemoError("No port of 127.0.0.1 is free: end a program that listens, and try again.")
+
+
+def rehearse(project: Project, folder: Path) -> int:
+    """Perform the adopted checklist; returns the exit code of start_rehearsal."""
+    result, ticked = folder / "rehearsal.json", folder / "checklist.md"
+    code = project.run(
+        *("sh", "-c", 'exec "$@" > "$RESULT"', "sh"),
+        *(sys.executable, "manage.py", "start_rehearsal", "--by", "demo", "--json"),
+        *("--output", str(ticked)),
+        write=say,
+        RESULT=str(result),
+    )
+    # A rehearsal of an earlier run is never left looking like this one's.
+    for path in (result, ticked):
+        target = VAR / path.name
+        target.unlink(missing_ok=True)
+        if path.is_file() and path.stat().st_size:
+            part = VAR / f".{path.name}.{os.getpid()}"
+            part.write_bytes(path.read_bytes())
+            part.replace(target)
+    (VAR / "exit_code").write_text(f"{code}\n")
+    return code
+
+
+def remember(project: Project) -> Path:
+    """Let the manage.py beside demo/ find the servers of this run."""
+    told = VAR / "demo.env"
+    names = ("DJANGO_SETTINGS_MODULE", "DATABASE_URL", "REHEARSAL_DATABASE_URL", "REDIS_URL",
+             "CELERY_BROKER_URL", "SECRET_KEY")  # fmt: skip
+    told.unlink(missing_ok=True)
+    with open(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.writelines(f"{name}={project.environ[name]}\n" for name in names)
+    return told
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Bring up the stand-in project and rehearse it.")
+    parser.add_argument("--once", action="store_true", help="one rehearsal, then end")
+    once = parser.parse_args().once
+    VAR.mkdir(exist_ok=True)
+    signal.signal(signal.SIGTERM, _interrupt)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rehearsal-demo-")))
+        say("Starting PostgreSQL and Redis …")
+        postgresql = stack.enter_context(servers.postgresql())
+        redis = stack.enter_context(servers.redis())
+        project = Project(environment(postgresql, redis, folder))
+        say("Making a production database, and staging from it …")
+        prepare(project, postgresql)
+        say("Starting the web server, two workers and beat …")
+        address = start_processes(project, folder, stack)
+        if not once:
+            told = remember(project)
+            stack.callback(lambda: told.unlink(missing_ok=True))
+        login = f"sign in as staff with the password {project.environ['DEMO_PASSWORD']}"
+        say(f"The page: {address} ({login})")
+        code = rehearse(project, folder)
+        say(f"start_rehearsal ended with {code}.")
+        if once:
+            say("The result is in demo/var/rehearsal.json, the document in demo/var/checklist.md.")
+            return code
+        say(f"The page stays at {address} ({login}). Ctrl-C ends it.")
+        while True:
+            signal.pause()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        say("Ended.")
+        sys.exit(INTERRUPTED)
+    except (DemoError, servers.ServerError, command.CommandError) as error:
+        say(str(error))
+        sys.exit(1)

@@ -1,0 +1,1 @@
+from obc_management.settings.base import *  # noqa: F403

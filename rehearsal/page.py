@@ -1,0 +1,296 @@
+"""What a page shows of a rehearsal: one set of words, signs and counts wherever it appears."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+from typing import cast
+
+from django.db.models import Prefetch, QuerySet
+from django.db.models.functions import Length, Right
+from django.utils import timezone
+from django.utils.safestring import SafeString, mark_safe
+from markdown_it import MarkdownIt
+
+from rehearsal.conf import configuration
+from rehearsal.models import (
+    ACTIVE,
+    WAIVABLE,
+    CheckItem,
+    Measurement,
+    Rehearsal,
+    Section,
+    Status,
+    Verdict,
+)
+
+TAIL = 4000
+"""Characters of an item's output that are shown in its row: the last ones."""
+WITHOUT_WORKER_AFTER = 10
+"""Seconds an item stays queued with nothing running before the page asks for a worker."""
+
+# From the most to the least urgent: a section shows the first one that is among its items.
+WORDS = {
+    "failed": "failed",
+    "inconclusive": "inconclusive",
+    "waiting": "waits for a person",
+    "running": "running",
+    "queued": "queued",
+    "pending": "pending",
+    "skipped": "not run",
+    "waived": "waived",
+    "confirmed": "confirmed by a person",
+    "passed": "passed",
+    "not-applicable": "not applicable here",
+}
+"""The signs an item can have, and what each is called."""
+SETTLED = set(WORDS) - {"waiting", "running", "queued", "pending"}
+VERDICTS = {
+    Verdict.RUNNING: ("running", "Running"),
+    Verdict.GREEN: ("passed", "Green"),
+    Verdict.RED: ("failed", "Red"),
+    Verdict.ACTION_REQUIRED: ("waiting", "Action required"),
+    Verdict.CANCELLED: ("skipped", "Cancelled"),
+}
+"""Each verdict's sign and headline."""
+
+
+def light_items() -> Prefetch:
+    """Enough of the items for a verdict and a duration, in one query for many rehearsals."""
+    needed = ("rehearsal_id", "status", "waived_by", "started_at", "finished_at")
+    return Prefetch("items", CheckItem.objects.only(*needed).order_by("position"))
+
+
+def shown(number: int) -> QuerySet[Rehearsal]:
+    """The rehearsal `number` with all its items but without their output."""
+    items = CheckItem.objects.select_related("section").defer("output").order_by("position")
+    # The rehearsal is read before its items: a change in between is shown twice, never missed.
+    return Rehearsal.objects.filter(pk=number).prefetch_related(Prefetch("items", items))
+
+
+def sign(item: CheckItem) -> str:
+    """The item's sign, one of `WORDS`."""
+    if item.waived_by:
+        return "waived"
+    if item.status == Status.PASSED:
+        return "confirmed" if item.confirmed_by else "passed"
+    if item.status == Status.ACTION_REQUIRED:
+        return "waiting"
+    return "not-applicable" if item.not_applicable else str(item.status)
+
+
+def anchor(ref: str) -> str:
+    """The id of an item's row on the page."""
+    return f"item-{ref.replace('.', '-')}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """An item with what its row and, once it is opened, its detail show."""
+
+    item: CheckItem
+    output: str = ""
+    cut: int = 0
+    """How many characters of the output come before the part in `output`."""
+    measurements: tuple[Measurement, ...] = ()
+
+    @property
+    def anchor(self) -> str:
+        return anchor(self.item.ref)
+
+    @property
+    def sign(self) -> str:
+        return sign(self.item)
+
+    @property
+    def word(self) -> str:
+        return WORDS[self.sign]
+
+    @property
+    def line(self) -> SafeString:
+        return inline(self.item.text)
+
+    @property
+    def duration(self) -> str:
+        return "" if self.item.seconds is None else duration(self.item.seconds)
+
+    @property
+    def evidence(self) -> list[tuple[str, object]]:
+        """The facts the check recorded, lists as one line."""
+        facts = self.item.evidence.items()
+        return [(k, ", ".join(map(str, v)) if isinstance(v, list) else v) for k, v in facts]
+
+    @property
+    def rerunnable(self) -> bool:
+        return Status(self.item.status) not in ACTIVE | {Status.PENDING}
+
+    @property
+    def confirmable(self) -> bool:
+        return self.item.status == Status.ACTION_REQUIRED
+
+    @property
+    def waivable(self) -> bool:
+        return Status(self.item.status) in WAIVABLE and not self.item.accepted
+
+
+@dataclass(frozen=True)
+class SectionRows:
+    """A section with its rows and how far it has come."""
+
+    section: Section
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> SafeString:
+        return inline(self.section.title)
+
+    @property
+    def sign(self) -> str:
+        signs = {row.sign for row in self.rows}
+        return next(one for one in WORDS if one in signs)
+
+    @property
+    def word(self) -> str:
+        return WORDS[self.sign]
+
+    @property
+    def settled(self) -> int:
+        return sum(row.sign in SETTLED for row in self.rows)
+
+
+class Overview:
+    """A rehearsal as a whole: its banner, its progress and its sections."""
+
+    def __init__(self, rehearsal: Rehearsal) -> None:
+        self.rehearsal = rehearsal
+        self.rows = [Row(item) for item in rehearsal.items.all()]
+        self.verdict = rehearsal.verdict
+        self.sign, self.headline = VERDICTS[self.verdict]
+        self.counts = Counter(row.sign for row in self.rows)
+        self.total = len(self.rows)
+        self.settled = sum(row.sign in SETTLED for row in self.rows)
+        ended = rehearsal.finished_at if rehearsal.closed_at else None
+        self.seconds = ((ended or timezone.now()) - rehearsal.started_at).total_seconds()
+
+    @property
+    def open(self) -> bool:
+        return self.rehearsal.closed_at is None
+
+    @property
+    def poll_seconds(self) -> int:
+        """How often the page asks for changes: rarely while only a person can bring any."""
+        return 1 if self.verdict == Verdict.RUNNING else 5
+
+    @property
+    def whole_seconds(self) -> int:
+        return int(self.seconds)
+
+    @property
+    def duration(self) -> str:
+        return duration(self.seconds)
+
+    @property
+    def tally(self) -> list[tuple[str, str, int]]:
+        """Sign, word and number of every kind of item there is."""
+        return [(one, WORDS[one], self.counts[one]) for one in WORDS if self.counts[one]]
+
+    @property
+    def attention(self) -> list[Row]:
+        """The items that speak against green, or wait for somebody to answer."""
+        return [row for row in self.rows if row.sign in {"failed", "inconclusive", "waiting"}]
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether there is something to run again that did not pass."""
+        rested = self.verdict not in {Verdict.RUNNING, Verdict.CANCELLED}
+        return rested and any(row.rerunnable and not row.item.accepted for row in self.rows)
+
+    @property
+    def sentence(self) -> str:
+        """What the headline means, in one sentence."""
+        said = ", ".join(f"{number} {word}" for _, word, number in self.tally)
+        match self.verdict:
+            case Verdict.GREEN:
+                return f"All {self.total} lines are accounted for: {said}."
+            case Verdict.CANCELLED:
+                return f"Cancelled by {self.rehearsal.cancelled_by}: {said}."
+            case Verdict.RUNNING if self._without_worker:
+                return (
+                    "No worker has taken the next check yet: "
+                    "is one running? Start it with manage.py rehearsal_worker."
+                )
+            case Verdict.ACTION_REQUIRED if not self.counts["waiting"]:
+                return f"Only a part was performed, so it cannot be green: {said}."
+        return f"{said}.".capitalize()
+
+    @property
+    def _without_worker(self) -> bool:
+        if self.counts["running"]:
+            return False
+        limit = timezone.now() - datetime.timedelta(seconds=WITHOUT_WORKER_AFTER)
+        queued = [row.item.queued_at for row in self.rows if row.sign == "queued"]
+        return any(at is not None and at < limit for at in queued)
+
+    def detailed(self, chosen_rows: Iterable[Row]) -> list[SectionRows]:
+        """The sections that hold the chosen rows, and those rows with the end of their output."""
+        chosen = {row.item.pk for row in chosen_rows}
+        tails = {
+            pk: (tail, max(0, length - TAIL))
+            for pk, tail, length in CheckItem.objects.filter(pk__in=chosen).values_list(
+                "pk", Right("output", TAIL), Length("output")
+            )
+        }
+        measured: dict[int, list[Measurement]] = {}
+        for one in Measurement.objects.filter(item__in=chosen):
+            measured.setdefault(one.item_id, []).append(one)
+        rows = [
+            Row(row.item, *tails[row.item.pk], tuple(measured.get(row.item.pk, ())))
+            if row.item.pk in tails
+            else row
+            for row in self.rows
+        ]
+        by_section = groupby(rows, key=lambda row: row.item.section)
+        found = [SectionRows(section, tuple(own)) for section, own in by_section]
+        return [one for one in found if any(row.item.pk in chosen for row in one.rows)]
+
+
+def spoken(overview: Overview, changed: Iterable[Row]) -> str:
+    """What a screen reader says of a change: at most three items, then how far it has come."""
+    settled = [row for row in changed if row.sign in SETTLED | {"waiting"}]
+    said = [f"{row.item.ref} {row.word}." for row in settled[:3]]
+    if len(settled) > 3:
+        said.append(f"{len(settled) - 3} more changed.")
+    said.append(f"{overview.headline}: {overview.settled} of {overview.total} settled.")
+    return " ".join(said)
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit a person would use: `0.4 s`, `12 s`, `2 min 13 s`, `1 h 05 min`."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    reader = MarkdownIt("zero").enable(["backticks", "emphasis", "escape", "link"])
+    reader.validateLink = lambda url: url.lower().startswith(("http://", "https://"))  # type: ignore[method-assign]
+    return reader
+
+
+def inline(text: str) -> SafeString:
+    """A checklist's line as HTML: code, emphasis and web links; any HTML in it is shown as text."""
+    return mark_safe(cast(str, _markdown().renderInline(text)))  # noqa: S308
+
+
+def base_template() -> str:
+    """The template every page extends: the project's own, or ours."""
+    return configuration().base_template

@@ -1,0 +1,311 @@
+"""The pages. Who may do what is decided here, never in a template.
+
+Every page works without JavaScript: a reload shows the same, and each action is a form. With it,
+the page asks every second for what has changed and gets those rows and nothing else.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.apps import apps
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_POST
+from kombu.exceptions import OperationalError as BrokerError
+
+from rehearsal import conf, decisions, page, plan, records, tasks
+from rehearsal.access import from_htmx, permitted
+from rehearsal.checks.base import BindingError
+from rehearsal.models import Rehearsal
+
+logger = logging.getLogger(__name__)
+
+SWEEP_EVERY = 3
+"""Seconds between two sweeps of one rehearsal by one process, however many pages watch it."""
+CLOCK_EVERY = 5
+"""Seconds after which a running rehearsal's elapsed time is sent again though nothing changed."""
+HISTORY = 20
+"""Rehearsals on one page of the history."""
+
+STOP_POLLING = 286
+"""The status that makes htmx stop asking."""
+REFUSALS = (plan.StartError, plan.AlreadyOpen, decisions.Refused, BindingError)
+"""What a person may have asked for in vain; each is a sentence with its remedy."""
+
+
+def _render(
+    request: HttpRequest, template: str, context: dict[str, Any], status: int = 200
+) -> HttpResponse:
+    allowed = {
+        "start": request.user.has_perm("rehearsal.start_rehearsal"),
+        "confirm": request.user.has_perm("rehearsal.confirm_checkitem"),
+        "waive": request.user.has_perm("rehearsal.waive_checkitem"),
+    }
+    context = {"base_template": page.base_template(), "may": allowed} | context
+    return render(request, template, context, status=status)
+
+
+# What is looked at.
+
+
+@require_GET
+@permitted()
+def index(request: HttpRequest) -> HttpResponse:
+    """The latest rehearsal, the way to start one, and those before."""
+    everything = Rehearsal.objects.defer("checklist_text").prefetch_related(page.light_items())
+    listed = Paginator(everything, HISTORY).get_page(request.GET.get("page"))
+    here = conf.configuration()
+    ours = Rehearsal.objects.filter(environment=here.environment)
+    latest = ours.values_list("pk", flat=True).first()
+    context = {
+        "latest": page.Overview(page.shown(latest).get()) if latest else None,
+        "history": [page.Overview(one) for one in listed],
+        "listed": listed,
+        "environment": here.environment,
+        "document": here.checklist.name,
+        "revision": conf.revision(),
+        "already_open": ours.filter(closed_at=None).exists(),
+        "of": "banner",
+    }
+    return _render(request, "rehearsal/index.html", context)
+
+
+@require_GET
+@permitted()
+def rehearsal(request: HttpRequest, number: int) -> HttpResponse:
+    """One rehearsal: its verdict, its sections, and its lines ticking."""
+    overview = page.Overview(get_object_or_404(page.shown(number)))
+    context = {"overview": overview, "sections": overview.detailed(overview.rows)}
+    return _render(request, "rehearsal/rehearsal.html", context)
+
+
+@require_GET
+@permitted()
+def item(request: HttpRequest, number: int, ref: str) -> HttpResponse:
+    """All there is to see of one line: its output in full, its evidence, its journal."""
+    overview = page.Overview(get_object_or_404(page.shown(number)))
+    row = _row(overview, ref)
+    journal = overview.rehearsal.events.filter(ref=ref)
+    context = {"overview": overview, "row": row, "journal": journal, "of": ref}
+    return _render(request, "rehearsal/item.html", context | {"trace": _trace(request, row)})
+
+
+def _row(overview: page.Overview, ref: str) -> page.Row:
+    """One item's row with its whole output."""
+    found = next((row.item for row in overview.rows if row.item.ref == ref), None)
+    if found is None:
+        raise Http404(f"{overview.rehearsal} has no item {ref}.")
+    return page.Row(found, found.output, measurements=tuple(found.measurements.all()))
+
+
+def _trace(request: HttpRequest, row: page.Row) -> str:
+    """The address of what Celery recorded of the item's task, for those who may see it."""
+    name = "django_celery_results"
+    if not (row.item.task_id and apps.is_installed(name) and request.user.is_staff):
+        return ""
+    if not request.user.has_perm(f"{name}.view_taskresult"):
+        return ""
+    results = apps.get_model(name, "TaskResult").objects.filter(task_id=row.item.task_id)
+    try:
+        return reverse(f"admin:{name}_taskresult_change", args=[results.values("pk").get()["pk"]])
+    except (NoReverseMatch, results.model.DoesNotExist):
+        return ""
+
+
+@require_GET
+@permitted()
+def checklist(request: HttpRequest, number: int) -> HttpResponse:
+    """The document with its boxes ticked."""
+    ticked = records.ticked(get_object_or_404(Rehearsal, pk=number))
+    named = {"Content-Disposition": f'attachment; filename="rehearsal-{number}-checklist.md"'}
+    return HttpResponse(ticked, content_type="text/markdown; charset=utf-8", headers=named)
+
+
+@require_GET
+@permitted()
+def evidence(request: HttpRequest, number: int) -> HttpResponse:
+    """The rehearsal as JSON, schema 1."""
+    found = records.as_json(get_object_or_404(Rehearsal, pk=number))
+    return JsonResponse(found, json_dumps_params={"indent": 2, "ensure_ascii": False})
+
+
+# What has changed since a page last looked.
+
+
+@require_GET
+@permitted()
+def rows(request: HttpRequest, number: int) -> HttpResponse:
+    """What changed since the version `seen`: 204 for nothing, 286 when nothing more will come."""
+    stands = Rehearsal.objects.filter(pk=number).values_list("closed_at", flat=True)
+    if not stands:
+        raise Http404(f"There is no rehearsal {number}.")
+    if stands[0] is None:
+        _sweep(number)
+    version, started_at, closed_at = (
+        Rehearsal.objects.filter(pk=number).values_list("version", "started_at", "closed_at").get()
+    )
+    seen = _whole(request.GET.get("seen"), missing=-1)
+    if seen == version and closed_at is None and not _clock_is_late(request, started_at):
+        return HttpResponse(status=204)
+    return _changes(request, number, request.GET, status=STOP_POLLING if closed_at else 200)
+
+
+def _changes(request: HttpRequest, number: int, asked: QueryDict, status: int) -> HttpResponse:
+    """The fragment that brings a page from the version it has seen to the present one."""
+    overview = page.Overview(get_object_or_404(page.shown(number)))
+    seen, of = _whole(asked.get("seen"), missing=-1), asked.get("of", "")
+    if seen > overview.rehearsal.version:
+        seen = -1
+    changed = [row for row in overview.rows if row.item.changed_in > seen]
+    context = {"overview": overview, "spoken": page.spoken(overview, changed), "of": of}
+    if of and of != "banner":
+        changed = [_row(overview, of)] if of in {row.item.ref for row in changed} else []
+        context |= {"journal": overview.rehearsal.events.filter(ref=of), "changed": changed}
+        context["trace"] = _trace(request, changed[0]) if changed else ""
+    elif not of:
+        sections, keys = overview.detailed(changed), {row.item.pk for row in changed}
+        context["sections"] = sections
+        context["changed"] = [r for one in sections for r in one.rows if r.item.pk in keys]
+    context["news"] = seen != overview.rehearsal.version
+    return _render(request, "rehearsal/rows.html", context, status)
+
+
+_swept: dict[int, float] = {}
+
+
+def _sweep(number: int) -> None:
+    now = time.monotonic()
+    if now - _swept.get(number, -SWEEP_EVERY) < SWEEP_EVERY:
+        return
+    _swept[number] = now
+    try:
+        tasks.sweep(number)
+    except BindingError:
+        logger.exception("Rehearsal %s names a check that this process cannot load", number)
+
+
+def _clock_is_late(request: HttpRequest, started_at: datetime.datetime) -> bool:
+    elapsed = (timezone.now() - started_at).total_seconds()
+    return elapsed >= _whole(request.GET.get("elapsed"), missing=sys.maxsize) + CLOCK_EVERY
+
+
+def _whole(text: str | None, *, missing: int) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else missing
+
+
+# What is done. Each answers with the page it came from, or with what changed on it.
+
+
+@require_POST
+@permitted("start_rehearsal")
+def start(request: HttpRequest) -> HttpResponse:
+    """Start a rehearsal of the configured checklist for the deployed commit."""
+    document = conf.configuration().checklist
+    try:
+        started = tasks.start(document.read_bytes(), by=request.user.get_username())
+    except OSError as error:
+        remedy = "Correct REHEARSAL['CHECKLIST']."
+        messages.error(request, f"{document} cannot be read: {error.strerror}. {remedy}")
+    except plan.AlreadyOpen as error:
+        messages.warning(request, str(error))
+        if error.number:
+            return redirect("rehearsal:rehearsal", error.number)
+    except REFUSALS as error:
+        messages.error(request, str(error))
+    else:
+        if warning := _without_worker():
+            messages.warning(request, warning)
+        return redirect(started)
+    return redirect("rehearsal:index")
+
+
+def _without_worker() -> str:
+    queue = conf.configuration().queue
+    try:
+        if tasks.consumers():
+            return ""
+    except (BrokerError, OSError) as error:
+        return f"The broker cannot be reached ({error}): the checks wait until it can."
+    return (
+        f"No worker takes checks from the queue {queue!r}: they wait until one is started "
+        "with manage.py rehearsal_worker."
+    )
+
+
+@require_POST
+@permitted("start_rehearsal")
+def cancel(request: HttpRequest, number: int) -> HttpResponse:
+    """Cancel an open rehearsal."""
+
+    def act(by: str) -> str:
+        done = tasks.cancel(number, by=by)
+        return f"Rehearsal {number} is cancelled." if done else "There was nothing left to cancel."
+
+    return _act(request, number, act)
+
+
+@require_POST
+@permitted("start_rehearsal")
+def rerun(request: HttpRequest, number: int) -> HttpResponse:
+    """Run again the item `ref`, or without it all that did not pass."""
+
+    def act(by: str) -> str:
+        count = tasks.rerun(number, by=by, ref=request.POST.get("ref") or None)
+        return f"Running again: {count} line{'s' * (count != 1)}."
+
+    return _act(request, number, act)
+
+
+@require_POST
+@permitted("confirm_checkitem")
+def confirm(request: HttpRequest, number: int, ref: str) -> HttpResponse:
+    """Tick, in the user's name, an item that waits for a person."""
+
+    def act(by: str) -> str:
+        decisions.confirm(number, ref, by=by)
+        return f"{ref} is confirmed by {by}."
+
+    return _act(request, number, act, ref)
+
+
+@require_POST
+@permitted("waive_checkitem")
+def waive(request: HttpRequest, number: int, ref: str) -> HttpResponse:
+    """Accept, for a reason, an item that did not pass."""
+
+    def act(by: str) -> str:
+        decisions.waive(number, ref, by=by, reason=request.POST.get("reason", ""))
+        return f"{ref} is waived by {by}."
+
+    return _act(request, number, act, ref)
+
+
+def _act(
+    request: HttpRequest, number: int, act: Callable[[str], str], ref: str = ""
+) -> HttpResponse:
+    """Do it in the user's name, and say what came of it."""
+    if not Rehearsal.objects.filter(pk=number).exists():
+        raise Http404(f"There is no rehearsal {number}.")
+    try:
+        messages.success(request, act(request.user.get_username()))
+    except REFUSALS as error:
+        messages.error(request, str(error))
+    if from_htmx(request):
+        return _changes(request, number, request.POST, status=200)
+    if request.POST.get("of") == "banner":
+        return redirect("rehearsal:index")
+    if ref and request.POST.get("of") == ref:
+        return redirect("rehearsal:item", number, ref)
+    ref = ref or request.POST.get("ref", "")
+    anchor = f"#{page.anchor(ref)}" if ref else ""
+    return redirect(reverse("rehearsal:rehearsal", args=[number]) + anchor)
