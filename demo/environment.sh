@@ -55,7 +55,7 @@ make_venv() {
     rm -rf .venv
     mkdir .venv
     touch .venv/unfinished
-    if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    if "$python" -c 'import ensurepip, venv; ensurepip.version()' 2>/dev/null; then
         quietly "$python" -m venv .venv
     elif "$python" -m pip --version >/dev/null 2>&1 && "$python" -c 'import venv' 2>/dev/null; then
         # Debian without python3-venv: the system's pip puts a pip into the new environment.

@@ -20,7 +20,7 @@ from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
 from rehearsal import conf, plan
-from rehearsal.checks import base
+from rehearsal.checks import base, workers
 from rehearsal.heartbeat import Heartbeat, patiently
 from rehearsal.models import (
     ACTIVE,
@@ -363,6 +363,12 @@ def consumers() -> list[str]:
 
 
 # What other checks listen for.
+
+
+@shared_task(bind=True, name=workers.IDENTIFY, acks_late=False, ignore_result=True)
+def identify(self: Task, *, reply_to: str, nonce: str) -> None:
+    """Say on the broker's queue `reply_to` which database and release this worker serves."""
+    workers.answer(reply_to, nonce, self.request.hostname or "", self.app)
 
 
 @shared_task(bind=True, name="rehearsal.tick", acks_late=False, ignore_result=True)

@@ -488,19 +488,18 @@ def test_one_owner_dies_and_the_other_goes_on(
 
 def test_the_guard_is_killed(tmp_path: Path) -> None:
     results: list[tuple[Finished, list[str]]] = []
-    performing = threading.Thread(
-        target=lambda: results.append(shell("echo $$ > a.pid; echo out; sleep 300", cwd=tmp_path))
-    )
+    script = "sleep 300 & echo $$ $! > a.pid; echo out; wait"
+    performing = threading.Thread(target=lambda: results.append(shell(script, cwd=tmp_path)))
     performing.start()
     file = tmp_path / "a.pid"
     assert until(lambda: file.exists() and file.read_text().endswith("\n"))
-    pid = int(file.read_text())
-    os.kill(parent(pid), signal.SIGKILL)
+    pids = [int(pid) for pid in file.read_text().split()]
+    os.kill(parent(pids[0]), signal.SIGKILL)
     performing.join(20)
     assert not performing.is_alive()
     [(finished, lines)] = results
     assert (finished.code, finished.ending, lines) == (None, Ending.LOST, ["out"])
-    assert gone([pid])
+    assert gone(pids)
 
 
 def test_the_guard_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

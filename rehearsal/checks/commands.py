@@ -70,7 +70,7 @@ class Ran:
 
 
 def manage(
-    report: Report, arguments: Sequence[str], *, timeout: float, hear: Callable[[str], None] = str
+    report: Report, arguments: Sequence[str], *, timeout: float, hear: Callable[[str], object] = str
 ) -> Ran:
     """Run manage.py with `arguments` in its own folder; its output goes to the report.
 
@@ -164,8 +164,8 @@ def prove_databases(report: Report, found: dict[str, dict[str, str]]) -> None:
         elif not same(here, there):
             raise Failed(
                 f"manage.py works on {describe(there)} as {alias!r}, and this environment on "
-                f"{describe(here)}; nothing was run. Give the worker and manage.py the same settings "
-                "and variables (DJANGO_SETTINGS_MODULE, DATABASE_URL), then restart the worker."
+                f"{describe(here)}; nothing was run. Give the worker and manage.py the same "
+                "settings and variables (DJANGO_SETTINGS_MODULE, DATABASE_URL), then restart the worker."
             )
     report.evidence("database", describe(found[DEFAULT_DB_ALIAS]))
 

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from rehearsal.checks.base import Check, Failed, Inconclusive, Report
-from rehearsal.checks.workers import Survey, broker, survey
+from rehearsal.checks.workers import Survey, survey
 from rehearsal.conf import configuration, release
 from rehearsal.databases import describe, identity, same
 

@@ -122,7 +122,7 @@ class Apply(Check):
             raise Failed(f"Nothing is migrated in the alias {alias!r}; name another in the line.")
         planned = before.of(alias, "unapplied")
         report.progress(f"{_count(planned)} to apply in {describe(before.identities[alias])}.")
-        heard = _Heard(report, len(planned))
+        heard = _Heard(report, planned)
         limit = self.timeout - 2 * ASK_SECONDS - 60
         ran = manage(report, [*arguments, "--no-input"], timeout=limit, hear=heard)
         if ran.finished.ending is Ending.STOPPED:
@@ -174,7 +174,7 @@ def _judge(
 class _Heard:
     """Follows migrate's own lines: how far it has come, and what it only recorded."""
 
-    def __init__(self, report: Report, planned: int) -> None:
+    def __init__(self, report: Report, planned: list[str]) -> None:
         self.report = report
         self.planned = planned
         self.done = 0
@@ -186,14 +186,13 @@ class _Heard:
         if (found := APPLYING.match(line)) is None:
             return
         name, end = found["name"], found["end"]
-        if end == " FAKED":
+        if end == " FAKED" and name in self.planned:
             self.faked.append(name)
-        if end is None:
-            self.running = name
-        else:
-            self.running = ""
+        self.running = "" if end else name
+        if end and name in self.planned:
+            # Django also runs through the apps that belong in another database.
             self.done += 1
-            self.report.progress(f"{self.done} of {self.planned} applied, last {name}.")
+            self.report.progress(f"{self.done} of {len(self.planned)} applied, last {name}.")
 
 
 def _alias(arguments: Sequence[str]) -> str:

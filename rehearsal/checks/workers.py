@@ -149,9 +149,9 @@ class _Question:
                         self.connection.drain_events(timeout=0.5)
         finally:
             # Queues that are lists in Redis would stay for ever.
-            for node, queue in private.items():
-                self.app.control.cancel_consumer(queue.name, **self._to(node))
-                queue(self.channel).delete()
+            for node, own in private.items():
+                self.app.control.cancel_consumer(own.name, **self._to(node))
+                own(self.channel).delete()
             self.reply(self.channel).delete()
 
     def _to(self, node: str) -> dict[str, Any]:

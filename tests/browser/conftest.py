@@ -28,19 +28,17 @@ ARGUMENTS = [
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
         pytest.skip("There is no chromium on PATH: install Debian's package of that name.")
-    with sync_api.sync_playwright() as playwright:
+    # Playwright runs an event loop in this thread, and Django refuses to query beside one.
+    with pytest.MonkeyPatch.context() as patch, sync_api.sync_playwright() as playwright:
+        patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 
 
 @pytest.fixture
-def site(
-    transactional_db: None, settings: Any, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[str]:
+def site(browser: Any, transactional_db: None, settings: Any) -> Iterator[str]:
     """The address of a server that serves the tests' project as strictly as a host may."""
-    # Playwright runs an event loop in this thread, and Django refuses to query beside one.
-    monkeypatch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")
     settings.MIDDLEWARE = ["tests.browser.policy.strict", *settings.MIDDLEWARE]
     thread = LiveServerThread("127.0.0.1", StaticFilesHandler)
     thread.daemon = True

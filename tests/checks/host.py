@@ -68,6 +68,17 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "host.settings")
 app = Celery("host")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
+
+@app.task(name="host.perform", ignore_result=True)
+def perform_here(path, line, output):
+    from host.perform import perform
+    perform(path, line, output)
+"""
+IDENTIFY = """
+@app.task(bind=True, name="rehearsal.identify", ignore_result=True)
+def identify(self, reply_to, nonce):
+    from rehearsal.checks.workers import answer
+    answer(reply_to, nonce, self.request.hostname, self.app)
 """
 STOCK_MODELS = """
 from django.db import models
@@ -93,41 +104,42 @@ STOCK = {
 }
 AUDIT = {"0001_initial": f'migrations.CreateModel("Entry", [{KEY}, ("text", models.TextField())])'}
 PERFORM = """
-import datetime, json, sys, traceback
-import django
-django.setup()
-try:
+import datetime, json, os, sys, traceback
+
+def perform(path, line, output):
+    from rehearsal import conf
+    from rehearsal.checks import base
+    from rehearsal.models import Rehearsal
+    def beat_seen_at():
+        return Rehearsal.objects.values_list("beat_seen_at", flat=True).get()
+    report = base.Report(
+        line,
+        base.Rehearsed(1, conf.revision(), datetime.datetime.now(datetime.UTC)),
+        redact=conf.redactor().redact,
+        beat_seen_at=beat_seen_at,
+    )
+    said = []
+    progress = report.progress
+    report.progress = lambda sentence: (said.append(sentence), progress(sentence))[1]
+    try:
+        base.build(path, {}).run(report)
+        status, message = "passed", report.said
+    except base.Outcome as outcome:
+        status, message = outcome.status, report.redact(str(outcome))
+    except Exception:
+        status, message = "broke", traceback.format_exc()
+    with open(output + ".part", "w") as file:
+        json.dump({
+            "status": status, "message": message, "output": report.output, "facts": report.facts,
+            "numbers": {one.name: one.value for one in report.measurements}, "said": said,
+        }, file)
+    os.rename(output + ".part", output)
+
+if __name__ == "__main__":
+    import django
+    django.setup()
     import host.celery
-except ImportError:
-    pass
-from rehearsal import conf
-from rehearsal.checks import base
-from rehearsal.models import Rehearsal
-path, line, output = sys.argv[1:]
-rehearsal = Rehearsal.objects.order_by("number").last() if "environment" in path else None
-def beat_seen_at():
-    return Rehearsal.objects.values_list("beat_seen_at", flat=True).get(pk=rehearsal.pk)
-report = base.Report(
-    line,
-    base.Rehearsed(1, conf.revision(), datetime.datetime.now(datetime.UTC)),
-    redact=conf.redactor().redact,
-    beat_seen_at=beat_seen_at,
-)
-said = []
-progress = report.progress
-report.progress = lambda sentence: (said.append(sentence), progress(sentence))[1]
-try:
-    base.build(path, {}).run(report)
-    status, message = "passed", report.said
-except base.Outcome as outcome:
-    status, message = outcome.status, report.redact(str(outcome))
-except Exception:
-    status, message = "broke", traceback.format_exc()
-with open(output, "w") as file:
-    json.dump({
-        "status": status, "message": message, "output": report.output, "facts": report.facts,
-        "numbers": {one.name: one.value for one in report.measurements}, "said": said,
-    }, file)
+    perform(*sys.argv[1:])
 """
 
 
@@ -152,11 +164,12 @@ class Host:
 
     def __post_init__(self) -> None:
         self.write("manage.py", MANAGE.format(extra=""))
-        self.write("perform.py", PERFORM)
+        self.write("host/perform.py", PERFORM)
         self.write("host/__init__.py", "")
         self.write("host/settings.py", SETTINGS)
         self.write("host/routers.py", ROUTERS)
-        self.write("host/celery.py", CELERY)
+        known = "rehearsal.identify" in (ROOT / "rehearsal" / "tasks.py").read_text()
+        self.write("host/celery.py", CELERY + ("" if known else IDENTIFY))
         self.write("stock/models.py", STOCK_MODELS)
         self.write("audit/models.py", AUDIT_MODELS)
         for app, migrations in (("stock", STOCK), ("audit", AUDIT)):
@@ -201,7 +214,7 @@ class Host:
         output = self.path / "answer.json"
         output.unlink(missing_ok=True)
         ran = subprocess.run(
-            [sys.executable, "perform.py", f"rehearsal.checks.{check}", line, str(output)],
+            [sys.executable, "-m", "host.perform", f"rehearsal.checks.{check}", line, str(output)],
             cwd=self.path,
             env={"DJANGO_SETTINGS_MODULE": "host.settings", **self.variables(**environ)},
             capture_output=True,
@@ -209,6 +222,9 @@ class Host:
             timeout=240,
         )
         assert output.exists(), ran.stdout + ran.stderr
-        answer = Answer(**json.loads(output.read_text()))
+        return self.answer()
+
+    def answer(self) -> Answer:
+        answer = Answer(**json.loads((self.path / "answer.json").read_text()))
         assert answer.status != "broke", answer.message
         return answer

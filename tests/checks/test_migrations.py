@@ -93,7 +93,8 @@ def test_conflicting_migrations(host: Host) -> None:
     assert "stock has several last migrations, 0002_other and 0002_price" in found.message
     applied = host.perform("migrations.Apply", APPLY)
     assert applied.status == "failed"
-    assert "Conflicting migrations" in applied.message
+    assert "Conflicting migrations" in applied.output
+    assert "makemigrations --merge" in applied.message
 
 
 def test_a_database_that_is_ahead_of_the_code(host: Host) -> None:

@@ -1,0 +1,294 @@
+"""The services of section 1: real Redis servers, real workers, a real beat."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from redis import Redis as Client
+
+from demo import servers
+from tests.checks.host import Answer, Host
+
+CHECK = "environment.ServicesOnline"
+LINE = "Verify Redis, Celery workers, and beat processes are online."
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+def wait_for(look: Callable[[], object], within: float = 90) -> None:
+    deadline = time.monotonic() + within
+    while not look():
+        assert time.monotonic() < deadline, "what the test waits for did not come"
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of records with one open rehearsal, to be copied."""
+    host = Host(tmp_path_factory.mktemp("records"))
+    for app in ("rehearsal", "django_celery_results"):
+        host.manage("migrate", "--database", "rehearsal", app)
+    host.manage(
+        "shell",
+        "-c",
+        "from rehearsal.models import Rehearsal;"
+        "Rehearsal.objects.create(environment='staging', started_by='Staff Member 1')",
+    )
+    return host.path / "records.sqlite3"
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[servers.Redis]:
+    with servers.redis() as started:
+        yield started
+
+
+@pytest.fixture
+def host(tmp_path: Path, records: Path, server: servers.Redis) -> Host:
+    with Client.from_url(server.url()) as client:
+        client.flushall()
+    host = Host(tmp_path, {"HOST_BROKER": server.url()})
+    shutil.copy(records, tmp_path / "records.sqlite3")
+    return host
+
+
+@contextmanager
+def celery(host: Host, *arguments: str, ready: str = " ready.", **environ: str) -> Iterator[int]:
+    """A process of Celery that has started, by its process id; killed at the end."""
+    log = host.path / f"{time.monotonic_ns()}.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "host.celery", *arguments],
+            cwd=host.path,
+            env=host.variables(**environ),
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_for(lambda: ready in log.read_text() or process.poll() is not None)
+        assert process.poll() is None, log.read_text()
+        yield process.pid
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=10)
+
+
+def worker(host: Host, name: str, queues: str, **environ: str):  # type: ignore[no-untyped-def]
+    arguments = ["worker", "-Q", queues, "-c", "1", "-n", f"{name}@here", "--loglevel", "INFO"]
+    return celery(host, *arguments, "--without-mingle", "--without-gossip", **environ)
+
+
+def beat(host: Host, **environ: str):  # type: ignore[no-untyped-def]
+    arguments = ["beat", "--schedule", str(host.path / "schedule"), "--loglevel", "INFO"]
+    return celery(host, *arguments, ready="beat: Starting", **environ)
+
+
+@contextmanager
+def staging(host: Host, **environ: str) -> Iterator[int]:
+    """One worker for all declared queues, and beat; gives the worker's process id."""
+    with worker(host, "staging", "celery,rehearsal", **environ) as pid, beat(host, **environ):
+        yield pid
+
+
+def leftovers(url: str) -> list[str]:
+    with Client.from_url(url, decode_responses=True) as client:
+        return [key for key in client.keys() if "rehearsal-" in key or "rehearsal:" in key]
+
+
+def perform(host: Host, **environ: str) -> Answer:
+    return host.perform(CHECK, LINE, **environ)
+
+
+def test_all_well(host: Host, server: servers.Redis) -> None:
+    with worker(host, "checks", "rehearsal"), staging(host):
+        found = perform(host, HOST_CACHE=server.url(1))
+    assert found.status == "passed", found.message
+    assert "2 workers on 2 queues serve SQLite file" in found.message
+    assert "beat ticked" in found.message
+    assert found.message.startswith("Redis ")
+    assert found.numbers["redis.memory"] > 0
+    assert found.numbers["redis.cache_default.memory"] > 0
+    assert "default.sqlite3" in found.facts["worker staging@here"]
+    assert REVISION in found.facts["worker checks@here"]
+    assert leftovers(server.url()) == []
+
+
+def test_the_one_process_that_performs_the_check_is_not_waited_for(
+    host: Host, server: servers.Redis
+) -> None:
+    with worker(host, "checks", "rehearsal"), worker(host, "staging", "celery"), beat(host):
+        answer = host.path / "answer.json"
+        arguments = [f"rehearsal.checks.{CHECK}", LINE, str(answer)]
+        host.manage(
+            "shell",
+            "-c",
+            "import host.celery as c;"
+            f"c.app.send_task('host.perform', args={arguments!r}, queue='rehearsal')",
+        )
+        wait_for(answer.exists)
+    found = host.answer()
+    assert found.status == "passed", found.message
+    assert "runs this check" in found.facts["worker checks@here"]
+    assert found.facts["queue rehearsal"] == "our task was executed by checks@here"
+    assert found.facts["queue celery"] == "our task was executed by staging@here"
+
+
+def test_nothing_runs(host: Host, server: servers.Redis) -> None:
+    found = perform(host)
+    assert found.status == "failed"
+    assert "No Celery worker is on the broker" in found.message
+    assert "`celery -A host worker -Q celery`" in found.message
+    assert "`python manage.py rehearsal_worker`" in found.message
+    assert "Whether beat runs could not be seen" in found.message
+    assert leftovers(server.url()) == []
+
+
+def test_a_queue_without_a_worker_and_no_beat(host: Host) -> None:
+    with worker(host, "staging", "celery"):
+        found = perform(host)
+    assert found.status == "failed"
+    assert "from the queue rehearsal, which nobody consumes" in found.message
+    assert "Beat did not tick within 8 s: start `celery -A host beat`" in found.message
+
+
+def test_a_worker_on_another_database_is_found_on_whatever_queue_it_sits(
+    host: Host, server: servers.Redis
+) -> None:
+    with staging(host), worker(host, "stray", "other", HOST_DATABASE="production.sqlite3"):
+        found = perform(host)
+    assert found.status == "failed"
+    assert "stray@here serves SQLite file" in found.message
+    assert "production.sqlite3" in found.message
+    assert "default.sqlite3" in found.message
+    assert "staging@here serves" not in found.message
+    assert leftovers(server.url()) == []
+
+
+def test_a_worker_of_another_release(host: Host) -> None:
+    with staging(host), worker(host, "old", "other", HOST_REVISION="f" * 40):
+        found = perform(host)
+    assert found.status == "failed"
+    assert f"old@here runs release {'f' * 40}, expected {REVISION}: restart it." in found.message
+
+
+def test_a_worker_without_the_app(host: Host, tmp_path: Path) -> None:
+    host.write(
+        "host/foreign.py",
+        "from celery import Celery\n"
+        "import os\n"
+        "app = Celery('foreign', broker=os.environ['HOST_BROKER'])\n",
+    )
+    arguments = ["worker", "-Q", "foreign", "-c", "1", "-n", "foreign@here", "--loglevel", "INFO"]
+    with ExitStack() as stack:
+        stack.enter_context(staging(host))
+        host_celery = host.path / "host" / "celery.py"
+        kept = host_celery.read_text()
+        host_celery.write_text((host.path / "host" / "foreign.py").read_text())
+        stack.enter_context(celery(host, *arguments))
+        host_celery.write_text(kept)
+        found = perform(host)
+    assert found.status == "failed"
+    assert "foreign@here did not execute our task: it does not know" in found.message
+    assert "another project" in found.message
+
+
+def test_a_worker_whose_process_is_frozen(host: Host, server: servers.Redis) -> None:
+    with staging(host), worker(host, "frozen", "other") as pid:
+        child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        os.kill(child, signal.SIGSTOP)
+        found = perform(host)
+    assert found.status == "failed"
+    assert "frozen@here did not execute our task: its processes are stuck" in found.message
+    assert leftovers(server.url()) == []
+
+
+def test_two_workers_of_one_name(host: Host) -> None:
+    with staging(host), worker(host, "staging", "other", HOST_DATABASE="production.sqlite3"):
+        found = perform(host)
+    assert found.status == "failed"
+    assert "Several workers call themselves staging@here" in found.message
+
+
+def test_a_broker_that_may_throw_tasks_away(host: Host) -> None:
+    with servers.redis(maxmemory_policy="allkeys-lru") as evicting:
+        host.environ["HOST_BROKER"] = evicting.url()
+        with staging(host):
+            found = perform(host)
+            with Client.from_url(evicting.url()) as client:
+                client.config_set("maxmemory", 0)
+            unbounded = perform(host)
+    assert found.status == "failed"
+    assert "maxmemory-policy is allkeys-lru, expected noeviction" in found.message
+    assert unbounded.status == "passed", unbounded.message
+    named = next(key for key in unbounded.facts if key.startswith("Redis "))
+    assert "without a limit; when full: allkeys-lru" in unbounded.facts[named]
+
+
+def test_a_broker_that_does_not_say_whether_it_throws_tasks_away(
+    host: Host, server: servers.Redis
+) -> None:
+    with Client.from_url(server.url()) as client:
+        client.execute_command(
+            *("ACL", "SETUSER", "mute", "on", ">a-password-of-mute", "~*", "&*", "+@all", "-info")
+        )
+    host.environ["HOST_BROKER"] = server.url().replace("://", "://mute:a-password-of-mute@")
+    with staging(host):
+        found = perform(host)
+    assert found.status == "inconclusive", found.message
+    assert "INFO cannot be read" in found.message
+
+
+def test_passwords_are_never_shown(host: Host) -> None:
+    password = "wrzlbrmft/@:42"
+    with servers.redis(password=password) as guarded:
+        host.environ["HOST_BROKER"] = guarded.url()
+        with staging(host):
+            well = perform(host, HOST_CACHE=guarded.url(1))
+        wrong = perform(host, HOST_CACHE=guarded.url(1).replace("wrzl", "lzrw"))
+    assert well.status == "passed", well.message
+    assert wrong.status == "failed"
+    assert "(cache default) does not work" in wrong.message
+    for secret in (password, "wrzlbrmft", "lzrwbrmft"):
+        assert secret not in f"{well} {wrong}"
+
+
+def test_a_frozen_redis_is_not_waited_for(host: Host) -> None:
+    with servers.redis() as frozen:
+        with Client.from_url(frozen.url()) as client:
+            pid = client.info("server")["process_id"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            found = perform(host, HOST_BROKER=frozen.url())
+            took = time.monotonic() - began
+        finally:
+            os.kill(pid, signal.SIGCONT)
+    assert found.status == "failed"
+    assert "(broker) does not work" in found.message
+    assert took < 60
+
+
+def test_a_broker_that_is_not_there(host: Host) -> None:
+    found = perform(host, HOST_BROKER="redis://:a-long-password@127.0.0.1:1/0")
+    assert found.status == "failed"
+    assert "Redis redis://127.0.0.1:1/0 (broker) does not work" in found.message
+    assert "The broker cannot be used" in found.message
+    assert "a-long-password" not in str(found)
+
+
+@pytest.mark.parametrize("environ", [{"HOST_BROKER": "memory://"}, {"HOST_EAGER": "1"}])
+def test_tasks_that_never_leave_the_process_prove_nothing(
+    host: Host, environ: dict[str, str]
+) -> None:
+    found = perform(host, **environ)
+    assert found.status == "inconclusive"
+    assert "set CELERY_BROKER_URL" in found.message
