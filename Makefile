@@ -2,11 +2,11 @@
 #
 # GNU make has three exit codes of its own: 0, and 2 for a recipe that failed, whatever the recipe
 # ended with. It prints that code as its last line on stderr ("make: *** [Makefile:…: demo] Error 3"),
-# and `make demo` leaves it in demo/var/exit_code. Who needs it as an exit code calls
-# `.venv/bin/python demo/run.py --once`.
+# and demo/run.py leaves it in demo/var/exit_code. Who needs it as an exit code calls
+# `.venv/bin/python demo/run.py --once`. With -C, make speaks last on stdout too, after the JSON
+# line of `make bench`, unless told --no-print-directory.
 
 SHELL := /bin/bash
-MAKEFLAGS += --no-print-directory  # the last line of `make bench` is its JSON
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import wraps
-from typing import Concatenate, ParamSpec
+from typing import Concatenate, ParamSpec, cast
 
 from django.contrib.auth.views import redirect_to_login
 from django.db import InterfaceError, OperationalError
@@ -38,7 +38,7 @@ def permitted(*names: str) -> Callable[[View[P]], View[P]]:
                 logger.warning("A database cannot be reached", exc_info=True)
                 return _unavailable(request)
 
-        return guarded
+        return cast(View[P], guarded)
 
     return decorate
 

@@ -262,7 +262,11 @@ class _Process:
             if "pid" in words:
                 return int(words["pid"])
             if "step" not in words:
-                break
+                raise CommandError(
+                    f"Nobody knows whether {program!r} began: its guard vanished at once. Check "
+                    f"that {sys.executable} runs, and that nothing kills processes here, as a "
+                    "system short of memory does."
+                )
             reason = os.strerror(words["errno"])
             if words["step"] == "cwd":
                 raise CommandError(
@@ -281,7 +285,7 @@ class _Process:
         raise CommandError(
             f"{program!r} could not be started: its guard ({sys.executable} -I -S {GUARD.name}) "
             f"did not answer within {START_SECONDS:.0f} seconds. Check that this Python runs, "
-            "and that the machine has processes and memory to spare."
+            "and that the machine is not overloaded."
         )
 
     def _look(self, seconds: float) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from typing import cast
+from typing import Any, cast
 
 from django.db.models import Prefetch, QuerySet
 from django.db.models.functions import Length, Right
@@ -43,7 +43,7 @@ WORDS = {
     "pending": "pending",
     "skipped": "not run",
     "waived": "waived",
-    "confirmed": "confirmed by a person",
+    "confirmed": "confirmed",
     "passed": "passed",
     "not-applicable": "not applicable here",
 }
@@ -59,9 +59,11 @@ VERDICTS = {
 """Each verdict's sign and headline."""
 
 
-def light_items() -> Prefetch:
-    """Enough of the items for a verdict and a duration, in one query for many rehearsals."""
-    needed = ("rehearsal_id", "status", "waived_by", "started_at", "finished_at")
+def light_items() -> Prefetch[Any, Any, Any]:
+    """Enough of the items for verdicts, signs and durations, in one query for many rehearsals."""
+    needed = (
+        "rehearsal_id", "status", "confirmed_by", "waived_by", "started_at", "finished_at",
+    )  # fmt: skip
     return Prefetch("items", CheckItem.objects.only(*needed).order_by("position"))
 
 
@@ -173,12 +175,20 @@ class Overview:
         self.counts = Counter(row.sign for row in self.rows)
         self.total = len(self.rows)
         self.settled = sum(row.sign in SETTLED for row in self.rows)
-        ended = rehearsal.finished_at if rehearsal.closed_at else None
+        self.accepted = sum(row.item.accepted for row in self.rows)
+        ended = (rehearsal.finished_at or rehearsal.closed_at) if rehearsal.closed_at else None
         self.seconds = ((ended or timezone.now()) - rehearsal.started_at).total_seconds()
 
     @property
     def open(self) -> bool:
+        """Whether it can still be cancelled, and no other can be started."""
         return self.rehearsal.closed_at is None
+
+    @property
+    def live(self) -> bool:
+        """Whether anything may still change without somebody running a line again."""
+        unsettled = self.settled < self.total and not self.rehearsal.cancelled_by
+        return self.open or unsettled
 
     @property
     def poll_seconds(self) -> int:

@@ -154,15 +154,19 @@ def rows(request: HttpRequest, number: int) -> HttpResponse:
     version, started_at, closed_at = (
         Rehearsal.objects.filter(pk=number).values_list("version", "started_at", "closed_at").get()
     )
-    seen = _whole(request.GET.get("seen"), missing=-1)
-    if seen == version and closed_at is None and not _clock_is_late(request, started_at):
+    nothing_new = _whole(request.GET.get("seen"), missing=-1) == version
+    if nothing_new and closed_at is None and not _clock_is_late(request, started_at):
         return HttpResponse(status=204)
-    return _changes(request, number, request.GET, status=STOP_POLLING if closed_at else 200)
-
-
-def _changes(request: HttpRequest, number: int, asked: QueryDict, status: int) -> HttpResponse:
-    """The fragment that brings a page from the version it has seen to the present one."""
     overview = page.Overview(get_object_or_404(page.shown(number)))
+    if nothing_new and closed_at and overview.live:
+        return HttpResponse(status=204)
+    return _changes(request, overview, request.GET, status=200 if overview.live else STOP_POLLING)
+
+
+def _changes(
+    request: HttpRequest, overview: page.Overview, asked: QueryDict, status: int
+) -> HttpResponse:
+    """The fragment that brings a page from the version it has seen to the present one."""
     seen, of = _whole(asked.get("seen"), missing=-1), asked.get("of", "")
     if seen > overview.rehearsal.version:
         seen = -1
@@ -301,7 +305,8 @@ def _act(
     except REFUSALS as error:
         messages.error(request, str(error))
     if from_htmx(request):
-        return _changes(request, number, request.POST, status=200)
+        overview = page.Overview(page.shown(number).get())
+        return _changes(request, overview, request.POST, status=200)
     if request.POST.get("of") == "banner":
         return redirect("rehearsal:index")
     if ref and request.POST.get("of") == ref:

@@ -71,14 +71,45 @@ class WorkerProcess:
         self.process.wait(timeout=10)
 
 
+_shared: list[WorkerProcess] = []
+
+
+def _end_shared() -> None:
+    while _shared:
+        _shared.pop().kill()
+    empty_broker()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_worker_outlives_the_tests() -> Iterator[None]:
+    yield
+    _end_shared()
+
+
 @pytest.fixture
 def worker(transactional_db: None) -> Iterator[WorkerProcess]:
-    """A worker with two children, for this test alone."""
-    empty_broker()
+    """A worker with two children; the next test may get the same one, so do not harm it."""
+    if not _shared or _shared[0].process.poll() is not None:
+        _end_shared()
+        _shared.append(WorkerProcess())
+    yield _shared[0]
+    for rehearsal in Rehearsal.objects.filter(closed_at=None):
+        tasks.cancel(rehearsal.number, by="the end of the test")
+
+
+@pytest.fixture
+def own_worker(no_worker: None) -> Iterator[WorkerProcess]:
+    """A worker with two children for this test alone, to be killed and stopped at will."""
     process = WorkerProcess()
     yield process
     process.kill()
     empty_broker()
+
+
+@pytest.fixture
+def no_worker(transactional_db: None) -> None:
+    """Nobody consumes the queue of the checks."""
+    _end_shared()
 
 
 def empty_broker() -> None:

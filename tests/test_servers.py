@@ -354,7 +354,7 @@ def test_any_name_and_password_survive_the_url(user: str, password: str, databas
         "dbname": database,
     }
     broker = servers.Redis("127.0.0.1", 6379, str, password=password)
-    assert parse_url(broker.url(3)) == {  # type: ignore[no-untyped-call]
+    assert parse_url(broker.url(3)) == {
         "host": "127.0.0.1",
         "port": 6379,
         "db": 3,

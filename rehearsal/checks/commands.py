@@ -165,7 +165,8 @@ def prove_databases(report: Report, found: dict[str, dict[str, str]]) -> None:
             raise Failed(
                 f"manage.py works on {describe(there)} as {alias!r}, and this environment on "
                 f"{describe(here)}; nothing was run. Give the worker and manage.py the same "
-                "settings and variables (DJANGO_SETTINGS_MODULE, DATABASE_URL), then restart the worker."
+                "settings and variables (DJANGO_SETTINGS_MODULE, DATABASE_URL), then restart the "
+                "worker."
             )
     report.evidence("database", describe(found[DEFAULT_DB_ALIAS]))
 

@@ -22,7 +22,7 @@ from redis.retry import Retry
 from rehearsal.checks.base import Check, Failed, Inconclusive, Report
 from rehearsal.checks.workers import Survey, survey
 from rehearsal.conf import configuration, release
-from rehearsal.databases import describe, identity, same
+from rehearsal.databases import describe, identity_or_error, same
 
 REDIS_SECONDS = 3
 """How long a Redis may take to connect, and to answer each command."""
@@ -244,13 +244,19 @@ def _workers(report: Report, app: Celery, found: Findings) -> str:
     _judge(report, found, seen)
     report.measure("celery.workers", len(seen.answers), "workers")
     served = f"{_count(seen.answers, 'worker')} on {_count(seen.queues, 'queue')}"
-    return f"{served} serve {describe(identity())}"
+    return f"{served} serve {describe(identity_or_error())}"
 
 
 def _judge(report: Report, found: Findings, seen: Survey) -> None:
     """Every process that answered serves this environment's database, and this release."""
-    here, expected = identity(), _release(report)
+    here, expected = identity_or_error(), _release(report)
     report.evidence("database", describe(here))
+    if "error" in here:
+        found.problems.append(
+            f"This environment's own database cannot be reached ({here['error']}), so no worker's "
+            "could be compared: start it, or correct DATABASE_URL."
+        )
+        return
     report.evidence("release", expected or "unknown")
     for node, answers in sorted(seen.answers.items()):
         consumed = (

@@ -102,7 +102,7 @@ class Plan(Check):
         if wrong := found.wrong():
             raise Failed(" ".join(wrong))
         will = f"{_count(unapplied)} to apply" if unapplied else "nothing to apply"
-        drift = f"; {len(changes)} model changes have no migration" if changes else ""
+        drift = f"; model changes without a migration: {len(changes)}" if changes else ""
         report.progress(f"{found.known()} migrations known, {will}{drift}.")
 
 

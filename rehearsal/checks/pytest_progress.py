@@ -84,7 +84,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_node_collection_finished(node: object, ids: list[str]) -> None:
+def pytest_xdist_node_collection_finished(ids: list[str]) -> None:
     tell(event="selected", count=len(ids))
 
 
@@ -137,6 +137,8 @@ def reason(report: pytest.CollectReport | pytest.TestReport) -> str:
         text = str(found[2]).removeprefix("Skipped: ")
     elif crash := getattr(found, "reprcrash", None):
         text = crash.message
+        if text.startswith("SystemExit") and (errors := report.capstderr.strip()):
+            text += f": {errors.splitlines()[-1]}"  # so Django ends without a database
     else:
         lines = [line for line in str(found).splitlines() if line.strip()]
         raised = [line[1:] for line in lines if line.startswith("E ")]
@@ -172,30 +174,31 @@ def name_test_databases() -> None:
     for alias in connections:
         try:
             vendor = connections[alias].vendor
-        except Exception:  # noqa: BLE001  a database that cannot be used is the tests' to report
+        except Exception:  # a database that cannot be used is the tests' to report
             continue
         database = connections[alias].settings_dict
         test = database.setdefault("TEST", {})
         if test.get("MIRROR") or TOKEN in str(test.get("NAME")):
             continue
-        name = str(test.get("NAME") or ("" if vendor == "sqlite" else database["NAME"]))
-        in_memory = vendor == "sqlite" and (not name or "memory" in name)
-        if not in_memory:
-            test["NAME"] = unique(name, vendor)
+        name = str(test.get("NAME") or "")
+        if vendor != "sqlite":
+            name = test["NAME"] = unique(name or str(database["NAME"]))
+        elif not name or name == ":memory:" or "mode=memory" in name:
+            name = "in memory"
+        else:
+            root, extension = os.path.splitext(os.path.abspath(name))
+            name = test["NAME"] = f"{root}_{TOKEN}{extension}"
         tell(
             event="database",
             vendor=vendor,
             host=str(database.get("HOST") or ""),
             port=str(database.get("PORT") or ""),
-            name="in memory" if in_memory else test["NAME"],
+            name=name,
         )
 
 
-def unique(name: str, vendor: str) -> str:
+def unique(name: str) -> str:
     """The name with this run's token, short enough for a server's catalogue."""
-    if vendor == "sqlite":
-        root, extension = os.path.splitext(name)
-        return f"{root}_{TOKEN}{extension}"
     room = NAME_BYTES - len(f"test__{TOKEN}")
     kept = name.removeprefix("test_").encode()[:room].decode(errors="ignore")
     return f"test_{kept}_{TOKEN}"

@@ -6,7 +6,6 @@ tells how far the run has come. The terminal's output decides nothing: a test ca
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -14,34 +13,30 @@ import shlex
 import shutil
 import signal
 import tempfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 from xml.parsers import expat
-
-from django.db import DatabaseError, connections
 
 from rehearsal import command
 from rehearsal.checklist import first_code_span
 from rehearsal.checks.base import Check, Failed, Inconclusive, Report
+from rehearsal.checks.pytest_account import (
+    NAMED,
+    Seen,
+    drop_left_over,
+    followed,
+    listed,
+    passed_in,
+)
 from rehearsal.command import Ending, Finished
 from rehearsal.conf import configuration, redactor
 
 PLUGIN = Path(__file__).with_name("pytest_progress.py")
 PLUGIN_NAME = "rehearsal_pytest_progress"
-LOOK_SECONDS = 0.5
-"""Between two looks at what the plugin has told."""
 MAX_OUTPUT = 64_000_000
 """Bytes of output: the report keeps the beginning and the end, so let the end come."""
-MAX_JUNIT = 256_000_000
-"""Bytes of a JUnit report; it is read as a stream."""
-NAMED = 3
-"""How many tests, errors or reasons a sentence names before it only counts."""
 PACKAGES = {
     "--ds": "pytest-django",
     "--reuse-db": "pytest-django",
@@ -78,7 +73,7 @@ class Pytest(Check):
             report.evidence("directory", str(root))
             seen = Seen()
             try:
-                with _followed(private / "progress", seen, report):
+                with followed(private / "progress", seen, report):
                     finished = command.run(
                         [*head, *said.arguments[:end], *ours, *said.arguments[end:]],
                         cwd=root,
@@ -92,7 +87,7 @@ class Pytest(Check):
             except command.CommandError as error:
                 raise Inconclusive(f"Pytest could not be started: {error}") from error
             finally:
-                _drop(seen.databases, token, report)
+                drop_left_over(seen.databases, token, 2 * self.timeout, report)
             seen.record(report, finished)
             _judge(seen, finished, private / "junit.xml", python, self.timeout)
         report.progress(f"{seen.tally()} in {finished.seconds:.1f} s")
@@ -138,146 +133,6 @@ def _environment(private: Path, token: str) -> dict[str, str]:
     }
 
 
-# What the plugin tells
-
-
-@dataclass
-class Seen:
-    """What is known of a run from the plugin's events; its output serves for quotes only."""
-
-    about: dict[str, Any] = field(default_factory=dict)
-    settings: str | None = None
-    selected: int | None = None
-    deselected: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    called: int = 0
-    plain: int = 0
-    """Tests that JUnit must show as passed and no more."""
-    ended: set[str] = field(default_factory=set)
-    failures: list[str] = field(default_factory=list)
-    not_collected: list[str] = field(default_factory=list)
-    skips: Counter[str] = field(default_factory=Counter)
-    databases: list[dict[str, str]] = field(default_factory=list)
-    at: str = ""
-    finished: bool = False
-    errors: list[str] = field(default_factory=list)
-    last: str = ""
-    _offset: int = 0
-
-    def output(self, report: Report) -> Any:
-        """What takes the lines of output: they go to the report, and some are kept to quote."""
-
-        def write(line: str) -> None:
-            report.write(line)
-            if line.strip():
-                self.last = line.strip()
-            if len(self.errors) < NAMED and re.match(r"ERROR: (?!usage:)|\S*: error: ", line):
-                self.errors.append(line.removeprefix("ERROR: ").strip()[:500])
-
-        return write
-
-    def read(self, path: Path) -> None:
-        """Take the events that were told since the last time."""
-        with path.open("rb") as stream:
-            stream.seek(self._offset)
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
-                self._offset += len(line)
-                self._take(json.loads(line))
-
-    def _take(self, event: dict[str, Any]) -> None:
-        node = str(event.get("node", ""))
-        why = f"{node} ({event['reason']})" if event.get("reason") else node
-        match event.pop("event"):
-            case "configured":
-                self.about = event
-            case "session":
-                self.settings = event["settings"]
-            case "selected":
-                self.selected = event["count"]
-            case "deselected":
-                self.deselected += event["count"]
-            case "database":
-                if event not in self.databases:
-                    self.databases.append(event)
-            case "not collected":
-                self.not_collected.append(why)
-            case "module skipped":
-                self.skips[event["reason"]] += 1
-            case "started":
-                self.at = node
-            case "finished":
-                self.finished = True
-            case "test":
-                outcome = event["outcome"] or "skipped"
-                self.outcomes[outcome] += 1
-                self.ended.add(node)
-                self.called += event["called"]
-                self.plain += outcome in ("passed", "xpassed") and not event["skipped_parts"]
-                if outcome in ("failed", "error"):
-                    self.failures.append(why)
-                elif outcome in ("skipped", "xfailed"):
-                    self.skips[event["reason"]] += 1
-
-    def progress(self) -> str:
-        if self.selected is None:
-            return "collecting tests"
-        said = f"{len(self.ended)} of {self.selected} tests"
-        if self.failures:
-            said += f", {len(self.failures)} failed: {self.failures[-1]}"
-        return said
-
-    def tally(self) -> str:
-        """Such as "17 passed, 2 skipped"."""
-        names = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
-        said = [f"{self.outcomes[name]} {name}" for name in names if self.outcomes[name]]
-        return ", ".join(said) or "no test"
-
-    def record(self, report: Report, finished: Finished) -> None:
-        """The evidence and the measurements."""
-        if finished.code is not None:
-            report.evidence("exit code", finished.code)
-        if self.about:
-            report.evidence("pytest", self.about["pytest"])
-            report.evidence("interpreter", self.about["python"])
-        if self.settings:
-            report.evidence("settings", self.settings)
-        if self.databases:
-            names = [f"{one['vendor']}: {one['name']}" for one in self.databases]
-            report.evidence("test databases", names)
-        report.evidence("tests", self.tally())
-        if self.deselected:
-            report.evidence("deselected", self.deselected)
-        if self.skips:
-            common = self.skips.most_common(10)
-            report.evidence("reasons for skipping", [f"{count} x {why}" for why, count in common])
-        if self.settings is not None:
-            for name in ("passed", "failed", "skipped"):
-                report.measure(f"tests.{name}", self.outcomes[name], "tests")
-            report.measure("tests.seconds", round(finished.seconds, 3), "s")
-
-
-@contextmanager
-def _followed(path: Path, seen: Seen, report: Report) -> Iterator[None]:
-    """See what the plugin tells, and say how far the run has come, until the end of the block."""
-    over = threading.Event()
-
-    def follow() -> None:
-        while not over.wait(LOOK_SECONDS):
-            seen.read(path)
-            report.progress(seen.progress())
-
-    thread = threading.Thread(target=follow, name="pytest-progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        seen.read(path)
-
-
 # The verdict
 
 
@@ -286,7 +141,9 @@ def _judge(seen: Seen, finished: Finished, junit: Path, python: str, timeout: in
     code = finished.code
     at = f" It was at {seen.at}." if seen.at else ""
     if finished.ending is Ending.TIMED_OUT:
-        raise Failed(f"The tests timed out after {timeout} s ({seen.tally()}).{at} Make them faster.")
+        raise Failed(
+            f"The tests timed out after {timeout} s ({seen.tally()}).{at} Make them faster."
+        )
     if finished.ending is Ending.STOPPED:
         raise Inconclusive(f"The tests were stopped ({seen.tally()}).{at} Run the item again.")
     if finished.ending is Ending.LOST or code is None:
@@ -298,7 +155,7 @@ def _judge(seen: Seen, finished: Finished, junit: Path, python: str, timeout: in
         raise (Failed if code else Inconclusive)(f"{said} {remedy}")
     if not seen.called:
         raise Inconclusive(_nothing(seen, python))
-    _compare(seen, junit)
+    # One witness is enough to fail; to pass takes both.
     if seen.failures or seen.not_collected or code:
         raise Failed(_failures(seen, code))
     if len(seen.ended) != seen.selected:
@@ -306,6 +163,7 @@ def _judge(seen: Seen, finished: Finished, junit: Path, python: str, timeout: in
             f"Pytest ended after {len(seen.ended)} of {seen.selected} selected tests, though with "
             f"exit code 0.{at} Find what ended it early, such as pytest.exit(), and take it out."
         )
+    _compare(seen, junit)
     if not seen.outcomes["passed"]:
         raise Inconclusive(
             f"No test passed that was expected to pass: {seen.tally()}. Take the xfail mark off."
@@ -316,6 +174,7 @@ def _nothing(seen: Seen, python: str) -> str:
     """Why no test ran, in pytest's words, and what to do."""
     if seen.settings is None:
         quote = "; ".join(seen.errors) or seen.last or "it said nothing"
+        quote = quote.removesuffix(".")
         if re.search(r"No module named '?pytest\b", quote):
             return f"pytest is not installed in {python} ({quote}). Install it there."
         remedy = "Correct the command in the line, or the options in pytest's configuration."
@@ -327,21 +186,24 @@ def _nothing(seen: Seen, python: str) -> str:
         if lacking:
             remedy = f"Install {' and '.join(sorted(lacking))} in {python}."
         return f"Pytest ran no test: {quote}. {remedy}"
-    about, parts, remedy = seen.about, list(seen.errors), "Correct the command in the line."
+    about, remedy = seen.about, "Correct the command in the line."
+    parts = [line for line in seen.errors if line.startswith("ERROR: ")]
     if seen.deselected:
-        asked = [f"{option} {about[key]!r}" for option, key in (("-m", "markers"), ("-k", "keywords")) if about[key]]  # fmt: skip
-        parts.append(f"{seen.deselected} deselected" + f" by {' and '.join(asked)}" * bool(asked))
+        options = {"-m": about["markers"], "-k": about["keywords"]}
+        asked = " and ".join(f"{option} {what!r}" for option, what in options.items() if what)
+        parts.append(f"{seen.deselected} deselected" + (f" by {asked}" if asked else ""))
         remedy = "Give some test the mark or name that is asked for, or correct the command."
     if seen.skips:
         reasons = "; ".join(why or "no reason given" for why, _ in seen.skips.most_common(NAMED))
         parts.append(f"{sum(seen.skips.values())} skipped or expected to fail ({reasons})")
         remedy = "Make what the tests are skipped for available here, or take the mark off."
     if seen.failures:
-        parts.append(f"{len(seen.failures)} errors before a test began: {_listed(seen.failures)}")
+        errors = _count(seen.failures, "error")
+        parts.append(f"{errors} before a test began: {listed(seen.failures)}")
         remedy = "Mend what the tests need before they can begin."
     if seen.not_collected:
-        many = len(seen.not_collected)
-        parts.append(f"{many} errors during collection: {_listed(seen.not_collected)}")
+        errors = _count(seen.not_collected, "error")
+        parts.append(f"{errors} during collection: {listed(seen.not_collected)}")
         remedy = "Make these modules importable, or name in the line the files that count."
     if about["collect_only"] or about["setup_only"]:
         parts.append("the options ask pytest only to collect or to plan")
@@ -354,26 +216,25 @@ def _nothing(seen: Seen, python: str) -> str:
 def _failures(seen: Seen, code: int) -> str:
     parts = []
     if seen.failures:
-        parts.append(f"{len(seen.failures)} failed: {_listed(seen.failures)}")
+        parts.append(f"{len(seen.failures)} failed: {listed(seen.failures)}")
     if seen.not_collected:
-        many = len(seen.not_collected)
-        parts.append(f"{many} errors during collection: {_listed(seen.not_collected)}")
+        errors = _count(seen.not_collected, "error")
+        parts.append(f"{errors} during collection: {listed(seen.not_collected)}")
     if seen.selected is not None and len(seen.ended) < seen.selected:
         parts.append(f"only {len(seen.ended)} of {seen.selected} tests ran")
     said = ", ".join(parts) or f"no test failed ({seen.tally()})"
     return f"Pytest ended with exit code {code}: {said}. Mend them; the output has the details."
 
 
-def _listed(entries: list[str]) -> str:
-    more = len(entries) - NAMED
-    return ", ".join(entries[:NAMED]) + (f" and {more} more" if more > 0 else "")
+def _count(entries: list[str], noun: str) -> str:
+    return f"{len(entries)} {noun}" + "s" * (len(entries) != 1)
 
 
 def _compare(seen: Seen, junit: Path) -> None:
     """Hold the plugin's account against pytest's own report; raise Inconclusive if they differ."""
     remedy = "Find what keeps pytest from writing --junitxml, such as a plugin or a conftest.py."
     try:
-        passed = _passed_in(junit)
+        passed = passed_in(junit)
     except (OSError, ValueError, expat.ExpatError) as error:
         raise Inconclusive(
             f"Pytest left no readable JUnit report ({error}), though it told of {seen.tally()}. "
@@ -384,83 +245,3 @@ def _compare(seen: Seen, junit: Path) -> None:
             f"Two accounts of the run differ: the JUnit report has {passed} tests that passed, "
             f"pytest's plugin heard of {seen.plain}. {remedy}"
         )
-
-
-def _passed_in(junit: Path) -> int:
-    """How many tests a JUnit report shows as passed.
-
-    Raises ValueError when it is too large or declares a document type (which could hold an entity
-    bomb), ExpatError when it is no XML, OSError when it is not there.
-    """
-    if not junit.exists():
-        raise ValueError("there is none")
-    if junit.stat().st_size > MAX_JUNIT:
-        raise ValueError(f"it is larger than {MAX_JUNIT} bytes")
-    passed, marks = 0, 0
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal marks
-        if name == "testcase":
-            marks = 0
-        marks += name in ("failure", "error", "skipped")
-
-    def end(name: str) -> None:
-        nonlocal passed
-        passed += name == "testcase" and not marks
-
-    def refuse(*_: object) -> None:
-        raise ValueError("it declares a document type")
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.StartDoctypeDeclHandler = refuse
-    with junit.open("rb") as stream:
-        parser.ParseFile(stream)
-    return passed
-
-
-# What a killed run leaves behind
-
-
-def _drop(databases: list[dict[str, str]], token: str, report: Report) -> None:
-    """Drop the test databases that this run left, and older ones of runs that nobody awaits.
-
-    pytest drops them itself unless it was killed or told to keep them. Only names that carry our
-    token are touched; whatever cannot be dropped is said in the output.
-    """
-    servers = {(one["host"], one["port"]) for one in databases if one["vendor"] == "postgresql"}
-    for host, port in servers:
-        here = [
-            one
-            for one in connections.all()
-            if one.vendor == "postgresql"
-            and (str(one.settings_dict["HOST"] or ""), str(one.settings_dict["PORT"] or ""))
-            == (host, port)
-        ]
-        if not here:
-            report.write(f"No connection here leads to {host}:{port}: a test database whose name "
-                         f"ends in {token} may be left there; drop it.")  # fmt: skip
-            continue
-        own = here[0].copy()
-        own.settings_dict["OPTIONS"] = {**own.settings_dict["OPTIONS"], "connect_timeout": 5}
-        try:
-            with own._nodb_cursor() as cursor:
-                cursor.execute("SET statement_timeout = '20s'")
-                cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE 'test%%'")
-                for (name,) in cursor.fetchall():
-                    if _is_left_over(name, token):
-                        quoted = own.ops.quote_name(name)
-                        cursor.execute(f"DROP DATABASE IF EXISTS {quoted} WITH (FORCE)")
-                        report.write(f"The test database {name} was left over and is dropped.")
-        except DatabaseError as error:
-            report.write(f"Test databases named like *{token} may be left: {error}; drop them.")
-    for one in databases:
-        if one["vendor"] == "sqlite" and token in one["name"]:
-            Path(one["name"]).unlink(missing_ok=True)
-
-
-def _is_left_over(name: str, token: str) -> bool:
-    if token in name:
-        return True
-    ours = re.fullmatch(r"test_.*_rehearsal_([0-9a-f]{8})[0-9a-f]{6}(_gw\d+)?", name)
-    return bool(ours) and time.time() - int(ours[1], 16) > 2 * Pytest.timeout  # type: ignore[index]

@@ -74,12 +74,6 @@ def perform_here(path, line, output):
     from host.perform import perform
     perform(path, line, output)
 """
-IDENTIFY = """
-@app.task(bind=True, name="rehearsal.identify", ignore_result=True)
-def identify(self, reply_to, nonce):
-    from rehearsal.checks.workers import answer
-    answer(reply_to, nonce, self.request.hostname, self.app)
-"""
 STOCK_MODELS = """
 from django.db import models
 class Item(models.Model):
@@ -97,12 +91,17 @@ class Migration(migrations.Migration):
     dependencies = [{dependencies}]
     operations = [{operations}]
 """
-KEY = '("id", models.BigAutoField(primary_key=True, auto_created=True, serialize=False, verbose_name="ID"))'
+KEY = (
+    '("id", models.BigAutoField(verbose_name="ID", primary_key=True, auto_created=True, '
+    "serialize=False))"
+)
+NAME = '("name", models.CharField(max_length=50))'
+TEXT = '("text", models.TextField())'
 STOCK = {
-    "0001_initial": f'migrations.CreateModel("Item", [{KEY}, ("name", models.CharField(max_length=50))])',
+    "0001_initial": f'migrations.CreateModel("Item", [{KEY}, {NAME}])',
     "0002_price": 'migrations.AddField("item", "price", models.IntegerField(default=0))',
 }
-AUDIT = {"0001_initial": f'migrations.CreateModel("Entry", [{KEY}, ("text", models.TextField())])'}
+AUDIT = {"0001_initial": f'migrations.CreateModel("Entry", [{KEY}, {TEXT}])'}
 PERFORM = """
 import datetime, json, os, sys, traceback
 
@@ -168,8 +167,7 @@ class Host:
         self.write("host/__init__.py", "")
         self.write("host/settings.py", SETTINGS)
         self.write("host/routers.py", ROUTERS)
-        known = "rehearsal.identify" in (ROOT / "rehearsal" / "tasks.py").read_text()
-        self.write("host/celery.py", CELERY + ("" if known else IDENTIFY))
+        self.write("host/celery.py", CELERY)
         self.write("stock/models.py", STOCK_MODELS)
         self.write("audit/models.py", AUDIT_MODELS)
         for app, migrations in (("stock", STOCK), ("audit", AUDIT)):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from rehearsal.checks.base import Failed
+from rehearsal.checks.commands import words
 from tests.checks.host import MANAGE, Host
 
 CHECK = "commands.ManagementCommand"
@@ -66,3 +71,14 @@ def test_without_manage_py_the_remedy_is_named(host: Host) -> None:
     found = host.perform(CHECK, "`python manage.py count`")
     assert found.status == "failed"
     assert "REHEARSAL['MANAGE']" in found.message
+
+
+@given(st.lists(st.text("ab -=$;'\"\\é", min_size=1), min_size=1))
+def test_a_line_gives_its_own_arguments(arguments: list[str]) -> None:
+    assert words(f"Run `python manage.py {shlex.join(arguments)}` now.") == arguments
+
+
+@given(st.text("`'\" \\pm", max_size=30) | st.text())
+def test_any_other_line_is_a_sentence_with_the_remedy(line: str) -> None:
+    with pytest.raises(Failed, match="`python manage.py migrate …`"):
+        words(line, "migrate")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -61,12 +61,14 @@ def host(tmp_path: Path, records: Path, server: servers.Redis) -> Host:
 
 
 @contextmanager
-def celery(host: Host, *arguments: str, ready: str = " ready.", **environ: str) -> Iterator[int]:
+def celery(
+    host: Host, *arguments: str, app: str = "host.celery", ready: str = " ready.", **environ: str
+) -> Iterator[int]:
     """A process of Celery that has started, by its process id; killed at the end."""
     log = host.path / f"{time.monotonic_ns()}.log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "host.celery", *arguments],
+            [sys.executable, "-m", "celery", "-A", app, *arguments],
             cwd=host.path,
             env=host.variables(**environ),
             stdout=file,
@@ -82,12 +84,14 @@ def celery(host: Host, *arguments: str, ready: str = " ready.", **environ: str) 
         process.wait(timeout=10)
 
 
-def worker(host: Host, name: str, queues: str, **environ: str):  # type: ignore[no-untyped-def]
+def worker(
+    host: Host, name: str, queues: str, app: str = "host.celery", **environ: str
+) -> AbstractContextManager[int]:
     arguments = ["worker", "-Q", queues, "-c", "1", "-n", f"{name}@here", "--loglevel", "INFO"]
-    return celery(host, *arguments, "--without-mingle", "--without-gossip", **environ)
+    return celery(host, *arguments, "--without-mingle", "--without-gossip", app=app, **environ)
 
 
-def beat(host: Host, **environ: str):  # type: ignore[no-untyped-def]
+def beat(host: Host, **environ: str) -> AbstractContextManager[int]:
     arguments = ["beat", "--schedule", str(host.path / "schedule"), "--loglevel", "INFO"]
     return celery(host, *arguments, ready="beat: Starting", **environ)
 
@@ -101,7 +105,7 @@ def staging(host: Host, **environ: str) -> Iterator[int]:
 
 def leftovers(url: str) -> list[str]:
     with Client.from_url(url, decode_responses=True) as client:
-        return [key for key in client.keys() if "rehearsal-" in key or "rehearsal:" in key]
+        return [key for key in client.scan_iter() if "rehearsal-" in key or "rehearsal:" in key]
 
 
 def perform(host: Host, **environ: str) -> Answer:
@@ -180,21 +184,14 @@ def test_a_worker_of_another_release(host: Host) -> None:
     assert f"old@here runs release {'f' * 40}, expected {REVISION}: restart it." in found.message
 
 
-def test_a_worker_without_the_app(host: Host, tmp_path: Path) -> None:
+def test_a_worker_without_the_app(host: Host) -> None:
     host.write(
-        "host/foreign.py",
-        "from celery import Celery\n"
+        "foreign.py",
         "import os\n"
+        "from celery import Celery\n"
         "app = Celery('foreign', broker=os.environ['HOST_BROKER'])\n",
     )
-    arguments = ["worker", "-Q", "foreign", "-c", "1", "-n", "foreign@here", "--loglevel", "INFO"]
-    with ExitStack() as stack:
-        stack.enter_context(staging(host))
-        host_celery = host.path / "host" / "celery.py"
-        kept = host_celery.read_text()
-        host_celery.write_text((host.path / "host" / "foreign.py").read_text())
-        stack.enter_context(celery(host, *arguments))
-        host_celery.write_text(kept)
+    with staging(host), worker(host, "foreign", "foreign", app="foreign"):
         found = perform(host)
     assert found.status == "failed"
     assert "foreign@here did not execute our task: it does not know" in found.message

@@ -118,7 +118,7 @@ def test_a_model_change_without_a_migration(host: Host) -> None:
     models.write_text(models.read_text() + "    weight = models.IntegerField()\n")
     plan = host.perform("migrations.Plan", PLAN)
     assert plan.status == "passed"
-    assert "1 model changes have no migration" in plan.message
+    assert "model changes without a migration: 1." in plan.message
     found = host.perform("migrations.NonePending", NONE)
     assert found.status == "failed"
     assert "without a migration: stock: Add field weight to item" in found.message

@@ -83,9 +83,7 @@ def test_two_connections_to_one_postgresql_database_are_the_same() -> None:
 
 
 def test_another_database_of_the_server_differs() -> None:
-    assert not same(
-        identified(postgresql_url("postgres")), identified(postgresql_url("template1"))
-    )
+    assert not same(identified(postgresql_url("postgres")), identified(postgresql_url("template1")))
 
 
 def test_a_database_made_anew_under_its_old_name_differs() -> None:

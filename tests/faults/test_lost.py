@@ -44,14 +44,14 @@ def begun(log: Path, lines: int = 1) -> Callable[[], bool]:
 
 
 def test_a_worker_child_killed_fails_an_unsafe_check_and_leaves_no_process(
-    worker: WorkerProcess, tmp_path: Path
+    own_worker: WorkerProcess, tmp_path: Path
 ) -> None:
     log, marker = tmp_path / "log", tmp_path / "marker"
     rehearsal = begin(f"Runs log={log} line='sleep 300; : {marker}'", "Passes")
     wait_for(begun(log))
     wait_for(lambda: running(marker))
     wait_for(lambda: statuses(rehearsal) == ["running", "passed"])
-    for child in worker.children():
+    for child in own_worker.children():
         os.kill(child, signal.SIGKILL)
     wait_for(lambda: not running(marker))
     decided(rehearsal)
@@ -61,13 +61,13 @@ def test_a_worker_child_killed_fails_an_unsafe_check_and_leaves_no_process(
 
 
 def test_a_whole_worker_killed_gives_a_safe_check_another_attempt(
-    worker: WorkerProcess, tmp_path: Path
+    own_worker: WorkerProcess, tmp_path: Path
 ) -> None:
     log, marker = tmp_path / "log", tmp_path / "marker"
     line = f"test $(wc -l < {log}) -gt 1 || sleep 300; : {marker}"
     rehearsal = begin(f"RunsSafely log={log} line='{line}'", f"Runs log={log} line='sleep 300'")
     wait_for(begun(log, 2))
-    worker.kill()
+    own_worker.kill()
     wait_for(lambda: not running(marker))
     next_worker = WorkerProcess()
     try:
@@ -79,7 +79,9 @@ def test_a_whole_worker_killed_gives_a_safe_check_another_attempt(
     assert len(log.read_text().splitlines()) == 3
 
 
-def test_messages_flushed_from_redis_are_sent_again(worker: WorkerProcess, tmp_path: Path) -> None:
+def test_messages_flushed_from_redis_are_sent_again(
+    own_worker: WorkerProcess, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     rehearsal = begin(*[f"Runs log={log} line='sleep 0.5'"] * 8)
     wait_for(begun(log))
@@ -89,7 +91,9 @@ def test_messages_flushed_from_redis_are_sent_again(worker: WorkerProcess, tmp_p
     assert len(log.read_text().splitlines()) == 8
 
 
-def test_redis_restarted_in_the_middle_loses_nothing(worker: WorkerProcess, tmp_path: Path) -> None:
+def test_redis_restarted_in_the_middle_loses_nothing(
+    own_worker: WorkerProcess, tmp_path: Path
+) -> None:
     log = tmp_path / "log"
     rehearsal = begin(*[f"Runs log={log} line='sleep 0.5'"] * 8)
     wait_for(begun(log))
@@ -101,7 +105,7 @@ def test_redis_restarted_in_the_middle_loses_nothing(worker: WorkerProcess, tmp_
 
 
 def test_a_start_without_a_broker_is_taken_up_when_it_is_back(
-    worker: WorkerProcess, tmp_path: Path
+    own_worker: WorkerProcess, tmp_path: Path
 ) -> None:
     servers.redis.stop()
     try:
@@ -114,16 +118,16 @@ def test_a_start_without_a_broker_is_taken_up_when_it_is_back(
 
 
 def test_a_worker_that_comes_back_late_cannot_settle_what_was_given_up(
-    worker: WorkerProcess, tmp_path: Path
+    own_worker: WorkerProcess, tmp_path: Path
 ) -> None:
     log, marker = tmp_path / "log", tmp_path / "marker"
     rehearsal = begin(f"Runs log={log} line='sleep 300; : {marker}'")
     wait_for(begun(log))
-    for child in worker.children():
+    for child in own_worker.children():
         os.kill(child, signal.SIGSTOP)
     item = CheckItem.objects.get(rehearsal=rehearsal)
     wait_for(lambda: (tasks.sweep(rehearsal.number), statuses(rehearsal) == ["failed"])[1])
-    for child in worker.children():
+    for child in own_worker.children():
         os.kill(child, signal.SIGCONT)
     wait_for(lambda: not running(marker))
     decided(rehearsal)

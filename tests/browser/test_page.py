@@ -1,0 +1,192 @@
+"""The page in a real browser, under a strict policy, with a real worker behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rehearsal import tasks
+from rehearsal.models import CheckItem, Event, Rehearsal, Status, change
+from tests.browser.conftest import Window, sync_api
+from tests.conftest import WorkerProcess, document, wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"])
+expect = sync_api.expect
+
+Open = Callable[..., Window]
+WITHIN = 2_000
+"""Milliseconds in which a change must be seen."""
+
+
+def begin(*checks: str) -> Rehearsal:
+    return tasks.start(document(*checks), by="tester", revision="abc")
+
+
+def address(rehearsal: Rehearsal) -> str:
+    return f"/rehearsal/{rehearsal.number}/"
+
+
+def settle(rehearsal: Rehearsal, position: int) -> None:
+    """Perform one item in this process, as a worker would."""
+    item = CheckItem.objects.get(rehearsal=rehearsal, position=position)
+    tasks.perform.apply((item.pk, item.attempt))
+
+
+def words(page: object) -> list[str]:
+    return page.locator(".rehearsal-item .rehearsal-word").all_inner_texts()  # type: ignore[attr-defined]
+
+
+def test_rows_tick_without_a_reload_soon_after_the_worker_reports(
+    window: Open, worker: WorkerProcess, tmp_path: Path
+) -> None:
+    go = tmp_path / "go"
+    rehearsal = begin("Passes", f'Runs line="while ! test -e {go}; do sleep .05; done"')
+    opened = window()
+    opened.page.goto(address(rehearsal))
+    opened.page.evaluate("window.loadedOnce = true")
+    second = opened.page.locator("#item-1-2 .rehearsal-word")
+    expect(second).to_have_text("running")
+    go.touch()
+    wait_for(lambda: CheckItem.objects.filter(pk=rehearsal.items.get(number=2).pk, status="passed"))
+    expect(second).to_have_text("passed", timeout=WITHIN)
+    expect(opened.page.locator(".rehearsal-headline")).to_have_text("Green", timeout=WITHIN)
+    expect(opened.page.get_by_role("status")).to_contain_text("Green: 2 of 2 settled.")
+    expect(opened.page).to_have_title(re.compile("Green"))
+    assert opened.page.evaluate("window.loadedOnce"), "the page was loaded again"
+    assert opened.complaints == []
+
+
+def test_an_opened_line_stays_open_and_what_is_typed_stays_typed(window: Open) -> None:
+    rehearsal = begin("Ends how=failed", "Passes", "Passes")
+    settle(rehearsal, 0)
+    opened = window()
+    opened.page.goto(address(rehearsal))
+    opened.page.locator("#item-1-1 > summary").click()
+    opened.page.locator("#item-1-1").get_by_text("Waive …").click()
+    opened.page.get_by_label("Why is it acceptable that 1.1").fill("known since")
+    opened.page.locator("#item-1-2 > summary").click()
+    settle(rehearsal, 1)
+    expect(opened.page.locator("#item-1-2 .rehearsal-word")).to_have_text("passed", timeout=WITHIN)
+    assert opened.page.locator("#item-1-2").get_attribute("open") is not None
+    expect(opened.page.locator("#item-1-2-detail")).to_contain_text("everything")
+    expect(opened.page.get_by_label("Why is it acceptable that 1.1")).to_have_value("known since")
+    assert opened.complaints == []
+
+
+def test_the_output_of_a_running_line_is_seen_while_it_is_written(window: Open) -> None:
+    rehearsal = begin("Passes")
+    item = rehearsal.items.get()
+    opened = window()
+    opened.page.goto(address(rehearsal))
+    opened.page.locator("#item-1-1 > summary").click()
+    for said in ("1 of 2 tables", "2 of 2 tables"):
+        with change(rehearsal.number, "a worker") as made:
+            made.move(item, Status.RUNNING, summary=said, output=f"restored {said}\n")
+        expect(opened.page.locator("#item-1-1-detail pre")).to_have_text(
+            f"restored {said}\n", timeout=WITHIN
+        )
+        expect(opened.page.locator("#item-1-1 .rehearsal-summary")).to_have_text(said)
+    assert opened.complaints == []
+
+
+def test_without_javascript_a_reload_shows_the_same_and_every_form_works(window: Open) -> None:
+    rehearsal = begin("Passes", "Ends how=failed", "Ends how=action_required")
+    scripted, plain = window(), window(java_script_enabled=False)
+    for opened in (scripted, plain):
+        opened.page.goto(address(rehearsal))
+        assert words(opened.page) == ["queued"] * 3
+    for position in range(3):
+        settle(rehearsal, position)
+    expect(scripted.page.locator("#item-1-3 .rehearsal-word")).to_have_text("waits for a person")
+    plain.page.reload()
+    assert words(plain.page) == words(scripted.page)
+    for part in (".rehearsal-verdict", "#item-1-2-head", "#section-1-state"):
+        assert plain.page.inner_text(part) == scripted.page.inner_text(part)
+    plain.page.click("#item-1-3 > summary")
+    plain.page.get_by_role("button", name="confirm 1.3").click()
+    plain.page.click("#item-1-2 > summary")
+    plain.page.locator("#item-1-2").get_by_text("Waive …").click()
+    plain.page.get_by_label("Why is it").fill("the next release mends it")
+    plain.page.get_by_role("button", name="Waive 1.2").click()
+    assert words(plain.page) == ["passed", "waived", "confirmed"]
+    expect(plain.page.locator(".rehearsal-headline")).to_have_text("Green")
+
+
+def test_with_javascript_an_answer_changes_the_line_in_place(window: Open) -> None:
+    rehearsal = begin("Ends how=action_required", "Ends how=failed")
+    settle(rehearsal, 0)
+    settle(rehearsal, 1)
+    opened = window()
+    opened.page.goto(address(rehearsal))
+    opened.page.evaluate("window.loadedOnce = true")
+    opened.page.click("#item-1-1 > summary")
+    opened.page.get_by_role("button", name="confirm 1.1").click()
+    expect(opened.page.locator("#item-1-1 .rehearsal-word")).to_have_text("confirmed")
+    expect(opened.page.locator("#rehearsal-messages")).to_contain_text("1.1 is confirmed by")
+    assert opened.page.locator("#item-1-1").get_attribute("open") is not None
+    # The polling had ended with the last answer; running a line again takes it up.
+    expect(opened.page.locator("#rehearsal-cursor[hx-get]")).to_have_count(0)
+    opened.page.get_by_role("button", name="Run again what did not pass").click()
+    expect(opened.page.locator("#item-1-2 .rehearsal-word")).to_have_text("queued")
+    settle(rehearsal, 1)
+    expect(opened.page.locator("#item-1-2 .rehearsal-word")).to_have_text("failed", timeout=WITHIN)
+    assert opened.page.evaluate("window.loadedOnce"), "the page was loaded again"
+    assert opened.complaints == []
+
+
+def test_a_decided_rehearsal_is_not_asked_for_again(window: Open) -> None:
+    rehearsal = begin("Passes")
+    opened = window()
+    asked: list[str] = []
+    opened.page.on("request", lambda request: asked.append(request.url))
+    opened.page.goto(address(rehearsal))
+    settle(rehearsal, 0)
+    expect(opened.page.locator(".rehearsal-headline")).to_have_text("Green", timeout=WITHIN)
+    polls = len(asked)
+    opened.page.wait_for_timeout(2_500)  # nothing can be waited for: nothing may come
+    assert len(asked) == polls
+
+
+def test_the_line_and_the_list_are_live_too(window: Open) -> None:
+    rehearsal = begin("Passes", "Passes")
+    line, listing = window(), window()
+    line.page.goto(address(rehearsal) + "items/1.1/")
+    listing.page.goto("/rehearsal/")
+    settle(rehearsal, 0)
+    expect(line.page.locator(".rehearsal-word")).to_have_text("passed", timeout=WITHIN)
+    expect(line.page.locator("#rehearsal-journal")).to_contain_text("running → passed")
+    expect(listing.page.locator(".rehearsal-number")).to_have_text("1", timeout=WITHIN)
+    assert line.complaints == listing.complaints == []
+
+
+def test_who_is_signed_out_meanwhile_is_brought_back_to_where_they_were(window: Open) -> None:
+    from django.contrib.sessions.models import Session
+
+    rehearsal = begin("Passes")
+    opened = window()
+    opened.page.goto(address(rehearsal))
+    Session.objects.all().delete()
+    opened.page.wait_for_url(f"**/admin/login/?next={address(rehearsal)}")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_wider_than_the_screen_and_the_policy_holds(
+    window: Open, scheme: str, width: int
+) -> None:
+    text = document("Passes", "Ends how=failed") + (
+        "- [ ] `pytest src/project_central/tests/test_views.py::MyTasksWithProjectsViewTests` "
+        "<!-- check: tests.sample_checks.Passes -->\n"
+    )
+    rehearsal = tasks.start(text, by="staff-member-12", revision="f" * 40)
+    for position in range(3):
+        settle(rehearsal, position)
+    assert Event.objects.filter(rehearsal=rehearsal).exists()
+    opened = window(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    for path in ("/rehearsal/", address(rehearsal), address(rehearsal) + "items/1.3/"):
+        opened.page.goto(path)
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width, path
+    assert opened.complaints == []

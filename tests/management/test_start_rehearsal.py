@@ -1,0 +1,189 @@
+"""The door for deploy scripts, as a deploy script uses it: a process with an exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from rehearsal import tasks
+from rehearsal.models import Rehearsal, Status
+from tests import servers
+from tests.conftest import ROOT, WorkerProcess, document, statuses, wait_for
+
+pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"])
+
+
+class Script:
+    """A process of start_rehearsal for a document of sample checks."""
+
+    def __init__(self, folder: Path, *argv: str, text: str = "", **environ: str) -> None:
+        path = folder / "checklist.md"
+        path.write_text(text or document("Passes"))
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "django", "start_rehearsal", "--by", "script"),
+                *("--checklist", str(path), *argv),
+            ],
+            cwd=ROOT,
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", **environ},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def end(self) -> tuple[int, str, str]:
+        """Its exit code, what it wrote to stdout, and what to stderr."""
+        out, err = self.process.communicate(timeout=90)
+        assert "Traceback" not in err
+        return self.process.returncode, out, err
+
+
+@pytest.mark.parametrize(
+    ("checks", "code"),
+    [
+        (["Passes", "Ends how=skipped"], 0),
+        (["Passes", "Ends how=failed"], 1),
+        (["Ends how=inconclusive"], 1),
+        (["Passes", "Ends how=action_required"], 3),
+        (["Ends how=action_required", "PassesAfterAll"], 3),
+    ],
+)
+def test_the_exit_code_says_the_verdict(
+    worker: WorkerProcess, tmp_path: Path, checks: list[str], code: int
+) -> None:
+    found, out, _err = Script(tmp_path, text=document(*checks)).end()
+    assert found == code
+    assert "1.1" in out
+
+
+def test_json_junit_and_the_ticked_document_are_written(
+    worker: WorkerProcess, tmp_path: Path
+) -> None:
+    ticked, junit = tmp_path / "ticked.md", tmp_path / "junit.xml"
+    text = document("Passes", "Ends how=failed")
+    code, out, err = Script(
+        tmp_path, "--json", "--output", str(ticked), "--junit", str(junit), text=text
+    ).end()
+    assert code == 1
+    result = json.loads(out)
+    assert (result["schema"], result["verdict"], result["environment"]) == (1, "red", "staging")
+    (section,) = result["sections"]
+    first, second = section["items"]
+    assert first["measurements"] == [{"name": "answer", "value": 42.0, "unit": "things"}]
+    assert (second["ref"], second["status"]) == ("1.2", "failed")
+    assert "✗ 1.2 failed" in err
+    lines = ticked.read_text().splitlines()
+    assert [line for line in lines if re.match(r"- \[.\]", line)] == [
+        text.splitlines()[3].replace("[ ]", "[x]"),
+        text.splitlines()[4],
+    ]
+    suite = ElementTree.parse(junit).getroot().find("testsuite")
+    assert suite is not None
+    assert (suite.get("tests"), suite.get("failures")) == ("2", "1")
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--checklist", "/does/not/exist.md"], "cannot be read"),
+        (["--only", "7.7"], "no item 7.7"),
+        (["--output", "/does/not/exist/file.md"], "cannot be written"),
+        (["--worker", "--no-wait"], "--worker"),
+        (["--timeout", "0"], "--timeout"),
+        (["--nonsense"], "--nonsense"),
+    ],
+)
+def test_wrong_use_is_a_sentence_and_exits_with_2(
+    worker: WorkerProcess, tmp_path: Path, argv: list[str], says: str
+) -> None:
+    code, _out, err = Script(tmp_path, *argv).end()
+    assert code == 2
+    assert says in err
+    assert not Rehearsal.objects.exists()
+
+
+def test_a_document_without_boxes_exits_with_2(worker: WorkerProcess, tmp_path: Path) -> None:
+    code, _out, err = Script(tmp_path, text="# Nothing to do\n").end()
+    assert code == 2
+    assert "Line" in err or "heading" in err
+
+
+def test_another_open_rehearsal_exits_with_4(worker: WorkerProcess, tmp_path: Path) -> None:
+    opened = tasks.start(document("Runs line='sleep 300'"), by="tester", revision="")
+    code, _out, err = Script(tmp_path).end()
+    tasks.cancel(opened.number, by="tester")
+    assert code == 4
+    assert f"rehearsal {opened.number} is open" in err
+
+
+def test_no_worker_exits_with_5_and_says_how_to_have_one(no_worker: None, tmp_path: Path) -> None:
+    code, _out, err = Script(tmp_path).end()
+    assert code == 5
+    assert "rehearsal_worker" in err
+    assert not Rehearsal.objects.exists()
+
+
+def test_no_broker_exits_with_5(no_worker: None, tmp_path: Path) -> None:
+    servers.redis.stop()
+    try:
+        code, _out, err = Script(tmp_path).end()
+    finally:
+        servers.redis.start()
+    assert code == 5
+    assert "broker" in err
+
+
+def test_a_worker_of_its_own_comes_and_goes_with_the_command(
+    no_worker: None, tmp_path: Path
+) -> None:
+    code, out, _err = Script(tmp_path, "--worker", text=document("Passes", "PassesAfterAll")).end()
+    assert code == 0, out
+    assert wait_for(lambda: not tasks.consumers())
+
+
+def test_cancelled_meanwhile_exits_with_6(worker: WorkerProcess, tmp_path: Path) -> None:
+    script = Script(tmp_path, text=document("Runs line='sleep 300'"))
+    wait_for(lambda: Rehearsal.objects.filter(items__status=Status.RUNNING).exists())
+    tasks.cancel(Rehearsal.objects.get().number, by="tester")
+    assert script.end()[0] == 6
+
+
+def test_too_long_exits_with_7_and_leaves_nothing_running(
+    worker: WorkerProcess, tmp_path: Path
+) -> None:
+    marker = tmp_path / "marker"
+    text = document(f"Runs line='sleep 300; : {marker}'", "PassesAfterAll")
+    code, _out, _err = Script(tmp_path, "--timeout", "3", text=text).end()
+    assert code == 7
+    rehearsal = Rehearsal.objects.get()
+    assert statuses(rehearsal) == ["inconclusive", "skipped"]
+    wait_for(lambda: subprocess.run(["pgrep", "-f", str(marker)], check=False).returncode == 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_cancels_and_exits_with_130(
+    worker: WorkerProcess, tmp_path: Path, number: signal.Signals
+) -> None:
+    script = Script(tmp_path, text=document("Runs line='sleep 300'"))
+    wait_for(lambda: Rehearsal.objects.filter(items__status=Status.RUNNING).exists())
+    script.process.send_signal(number)
+    assert script.end()[0] == 130
+    assert Rehearsal.objects.get().cancelled_by == "script"
+
+
+def test_build_services_get_annotations_and_plain_lines(
+    worker: WorkerProcess, tmp_path: Path
+) -> None:
+    text = document("Ends how=failed")
+    _code, out, _err = Script(tmp_path, text=text, GITHUB_ACTIONS="true").end()
+    assert "\x1b" not in out
+    assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ✗ 1\.1 failed", out, re.MULTILINE)
+    assert re.search(r"^::error title=1\.1 Line 1\.::It was told to end failed", out, re.MULTILINE)
