@@ -62,7 +62,9 @@ class Project:
             redactor=self.redactor,
         )
         if finished.code and not write:
-            raise DemoError(f"{' '.join(argv[1:])} ended with {finished.code}:\n" + "\n".join(lines))
+            raise DemoError(
+                f"{' '.join(argv[1:])} ended with {finished.code}:\n" + "\n".join(lines)
+            )
         return INTERRUPTED if finished.code is None else finished.code
 
     def manage(self, *argv: str, **environ: str) -> None:

@@ -121,8 +121,8 @@ def as_junit(rehearsal: Rehearsal) -> str:
 
 def _xml(text: str) -> str:
     """The text without the characters that XML 1.0 cannot hold (its production 2, Char)."""
-    return "".join(
-        one
-        for one in text
-        if one in "\t\n\r" or " " <= one <= "\ud7ff" or "\ue000" <= one <= "\ufffd" or one > "\uffff"
-    )
+    return "".join(one for one in text if one in "\t\n\r" or _is_xml(one))
+
+
+def _is_xml(one: str) -> bool:
+    return " " <= one <= "\ud7ff" or "\ue000" <= one <= "\ufffd" or one > "\uffff"

@@ -12,7 +12,7 @@ KEPT_APPS = {"rehearsal", "django_celery_results"}
 
 
 class RehearsalRouter:
-    """Sends our records and Celery's results to the alias `REHEARSAL["DATABASE"]`, and only them."""
+    """Sends our records and Celery's results, and nothing else, to `REHEARSAL["DATABASE"]`."""
 
     def db_for_read(self, model: type[Model], **hints: Any) -> str | None:
         return configuration().database if model._meta.app_label in KEPT_APPS else None

@@ -99,9 +99,7 @@ def rerun(number: int, *, by: str, ref: str | None = None) -> int:
     with plan.one_open(), change(number, by) as made:
         items = items_of(number)
         if made.rehearsal.cancelled_by:
-            raise plan.StartError(
-                f"Rehearsal {number} was cancelled: start a new one instead."
-            )
+            raise plan.StartError(f"Rehearsal {number} was cancelled: start a new one instead.")
         chosen = {item.pk for item in items if ref == item.ref or not (ref or item.accepted)}
         if ref and not chosen:
             raise plan.StartError(f"Rehearsal {number} has no item {ref}.")
@@ -275,7 +273,8 @@ def _settle(item: CheckItem, status: Status, summary: str, report: base.Report) 
         if own.token != item.token:
             return
         values = {"summary": summary, "output": report.output, "evidence": report.facts}
-        made.move(own, status, summary, token="", lease_expires_at=None, finished_at=Now(), **values)
+        ended = {"token": "", "lease_expires_at": None, "finished_at": Now()}
+        made.move(own, status, summary, **values, **ended)
         Measurement.objects.bulk_create(
             Measurement(
                 rehearsal_id=item.rehearsal_id,
@@ -381,6 +380,6 @@ def tick(self: Task) -> None:
         expires = datetime.datetime.fromisoformat(expires)
     fired = expires - datetime.timedelta(seconds=2 * conf.configuration().beat_seconds)
     for rehearsal in Rehearsal.objects.filter(closed_at=None):
-        if fired > rehearsal.started_at:
+        if fired > max(rehearsal.started_at, rehearsal.beat_seen_at or rehearsal.started_at):
             Rehearsal.objects.filter(pk=rehearsal.pk).update(beat_seen_at=fired)
         sweep(rehearsal.pk)

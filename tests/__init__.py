@@ -1,4 +1,4 @@
-"""The tests, and the smallest project they plug the app into; it loads its Celery app as any does."""
+"""The tests, and the smallest project the app can be plugged into."""
 
 from tests.celery_app import app as celery_app
 

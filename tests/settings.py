@@ -53,7 +53,8 @@ TEMPLATES = [
     }
 ]
 
-_server = urlsplit(os.environ["TEST_POSTGRESQL_URL"])
+# Without the servers of tests/servers.py, for those who only read the settings.
+_server = urlsplit(os.environ.get("TEST_POSTGRESQL_URL", "postgresql://127.0.0.1:1/none"))
 
 
 def _database(name: str) -> dict[str, object]:
@@ -79,7 +80,7 @@ def _database(name: str) -> dict[str, object]:
 DATABASES = {"default": _database("project"), "rehearsal": _database("records")}
 DATABASE_ROUTERS = ["rehearsal.routers.RehearsalRouter"]
 
-CELERY_BROKER_URL = os.environ["TEST_REDIS_URL"]
+CELERY_BROKER_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:1/0")
 CELERY_RESULT_BACKEND = "django-db"
 CELERY_TASK_TRACK_STARTED = True
 CELERY_TASK_SOFT_TIME_LIMIT = 240

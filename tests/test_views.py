@@ -22,7 +22,7 @@ from django.utils import timezone
 from rehearsal import page, records, tasks, views
 from rehearsal.conf import configuration
 from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict, change
-from tests.conftest import document, empty_broker
+from tests.conftest import document
 
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
 
@@ -459,10 +459,10 @@ def short_checklist(settings: Any, tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"])
 def test_a_start_leads_to_the_new_rehearsal_and_says_that_no_worker_is_there(
-    client: Client, short_checklist: Path
+    client: Client, short_checklist: Path, no_worker: None
 ) -> None:
-    empty_broker()
     response = client.post("/rehearsal/start/")
     started = Rehearsal.objects.get()
     assert response["Location"] == f"/rehearsal/{started.number}/"
@@ -627,7 +627,7 @@ def test_the_pages_stand_inside_the_projects_own_template(client: Client, settin
 
 
 @pytest.fixture
-def project_database_away(transactional_db: None) -> Iterator[None]:
+def project_database_away(no_worker: None) -> Iterator[None]:
     """The project's database refuses everybody, as it does while a restore swaps it."""
     if connections["default"].vendor != "postgresql":
         pytest.skip("Only a server can be away.")
@@ -644,7 +644,7 @@ def project_database_away(transactional_db: None) -> Iterator[None]:
 
 @pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"])
 def test_while_the_projects_database_is_swapped_the_page_asks_for_patience(
-    client: Client, request: pytest.FixtureRequest
+    client: Client, no_worker: None, request: pytest.FixtureRequest
 ) -> None:
     rehearsal = begin("Passes")
     request.getfixturevalue("project_database_away")

@@ -65,7 +65,7 @@ class Measurement:
 
 
 class Report:
-    """A check's only way to speak. Its worker reads it while the check runs, from another thread."""
+    """A check's only way to speak; its worker reads it from another thread while the check runs."""
 
     def __init__(
         self,

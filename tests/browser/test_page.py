@@ -13,7 +13,10 @@ from rehearsal.models import CheckItem, Event, Rehearsal, Status, change
 from tests.browser.conftest import Window, sync_api
 from tests.conftest import WorkerProcess, document, wait_for
 
-pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"])
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"]),
+    pytest.mark.usefixtures("no_worker"),  # where a worker performs, the test names it
+]
 expect = sync_api.expect
 
 Open = Callable[..., Window]
@@ -40,7 +43,7 @@ def words(page: object) -> list[str]:
 
 
 def test_rows_tick_without_a_reload_soon_after_the_worker_reports(
-    window: Open, worker: WorkerProcess, tmp_path: Path
+    window: Open, own_worker: WorkerProcess, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
     rehearsal = begin("Passes", f'Runs line="while ! test -e {go}; do sleep .05; done"')

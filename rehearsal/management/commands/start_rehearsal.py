@@ -95,7 +95,7 @@ class Command(BaseCommand):
         for path in (options["output"], options["junit"]):
             _writable(path)
         if options["worker"] and not options["wait"]:
-            raise plan.StartError("--worker ends with this command, so it cannot go with --no-wait.")
+            raise plan.StartError("--worker ends with this command: leave out --no-wait.")
         if options["timeout"] <= 0:
             raise plan.StartError("--timeout is a number of seconds greater than 0.")
         by = options["by"] or getpass.getuser()
