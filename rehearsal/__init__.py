@@ -7,9 +7,9 @@ The straight line, from the document that goes in to the document that comes out
    rows of `models`: a Rehearsal with its Sections and CheckItems.
 2. `tasks.dispatch` queues every item whose needs are met, and rings Celery's bell for it. The
    database is the queue: a message that is lost or doubled changes nothing.
-3. A worker takes the bell in `tasks.perform`: it claims the item by compare-and-set, keeps the claim
-   alive (`heartbeat`), and runs the check, which speaks only through its `Report`. Commands run
-   under a guard (`command`, `guard`), and nothing secret passes (`redaction`).
+3. A worker takes the bell in `tasks.perform`: it claims the item by compare-and-set, keeps the
+   claim alive (`heartbeat`), and runs the check, which speaks only through its `Report`. Commands
+   run under a guard (`command`, `guard`), and nothing secret passes (`redaction`).
 4. The outcome is settled, the one door out, and in the same transaction the items that became ready
    are queued: back to 2. What a dead worker leaves behind, `tasks.sweep` takes up.
 5. People confirm and waive (`decisions`). The verdict is derived from the items, never stored.

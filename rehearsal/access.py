@@ -15,7 +15,7 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.views.decorators.cache import never_cache
 
-from rehearsal.page import base_template
+from rehearsal.conf import configuration
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def _refusal(request: HttpRequest, needed: list[str]) -> HttpResponse | None:
         # A fragment cannot say why: the whole page is loaded again, and it says so or signs in.
         return HttpResponse(status=403, headers={"HX-Refresh": "true"})
     if known:
-        context = {"missing": missing, "base_template": base_template()}
+        context = {"missing": missing, "base_template": configuration().base_template}
         return render(request, "rehearsal/forbidden.html", context, status=403)
     here = request.get_full_path() if request.method == "GET" else reverse("rehearsal:index")
     return redirect_to_login(here)

@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 
 from rehearsal import page
 from rehearsal.models import ACTIVE, CheckItem, Event, Rehearsal, Status, Verdict
+from rehearsal.wording import duration
 
 if TYPE_CHECKING:
     Inline = admin.TabularInline[Any, Rehearsal]
@@ -75,7 +76,7 @@ class ItemInline(ReadOnly, Inline):
 
     @admin.display(description="took")
     def took(self, item: CheckItem) -> str:
-        return "" if item.seconds is None else page.duration(item.seconds)
+        return "" if item.seconds is None else duration(item.seconds)
 
 
 class EventInline(ReadOnly, Inline):

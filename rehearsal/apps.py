@@ -61,7 +61,7 @@ def check_database(**_: object) -> Sequence[checks.CheckMessage]:
             checks.Error(
                 f"The records belong in the database alias {here.database!r}, "
                 "and DATABASES has no such alias.",
-                hint=f"Add DATABASES[{here.database!r}], or name an alias in REHEARSAL['DATABASE'].",
+                hint=f"Add DATABASES[{here.database!r}], or correct REHEARSAL['DATABASE'].",
                 id="rehearsal.E002",
             )
         )

@@ -6,17 +6,14 @@ import datetime
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 
 from django.db.models import Prefetch, QuerySet
 from django.db.models.functions import Length, Right
 from django.utils import timezone
-from django.utils.safestring import SafeString, mark_safe
-from markdown_it import MarkdownIt
+from django.utils.safestring import SafeString
 
-from rehearsal.conf import configuration
 from rehearsal.models import (
     ACTIVE,
     WAIVABLE,
@@ -27,36 +24,12 @@ from rehearsal.models import (
     Status,
     Verdict,
 )
+from rehearsal.wording import SETTLED, VERDICTS, WORDS, anchor, duration, inline, sign
 
 TAIL = 4000
 """Characters of an item's output that are shown in its row: the last ones."""
 WITHOUT_WORKER_AFTER = 10
 """Seconds an item stays queued with nothing running before the page asks for a worker."""
-
-# From the most to the least urgent: a section shows the first one that is among its items.
-WORDS = {
-    "failed": "failed",
-    "inconclusive": "inconclusive",
-    "waiting": "waits for a person",
-    "running": "running",
-    "queued": "queued",
-    "pending": "pending",
-    "skipped": "not run",
-    "waived": "waived",
-    "confirmed": "confirmed",
-    "passed": "passed",
-    "not-applicable": "not applicable here",
-}
-"""The signs an item can have, and what each is called."""
-SETTLED = set(WORDS) - {"waiting", "running", "queued", "pending"}
-VERDICTS = {
-    Verdict.RUNNING: ("running", "Running"),
-    Verdict.GREEN: ("passed", "Green"),
-    Verdict.RED: ("failed", "Red"),
-    Verdict.ACTION_REQUIRED: ("waiting", "Action required"),
-    Verdict.CANCELLED: ("skipped", "Cancelled"),
-}
-"""Each verdict's sign and headline."""
 
 
 def light_items() -> Prefetch[Any, Any, Any]:
@@ -72,22 +45,6 @@ def shown(number: int) -> QuerySet[Rehearsal]:
     items = CheckItem.objects.select_related("section").defer("output").order_by("position")
     # The rehearsal is read before its items: a change in between is shown twice, never missed.
     return Rehearsal.objects.filter(pk=number).prefetch_related(Prefetch("items", items))
-
-
-def sign(item: CheckItem) -> str:
-    """The item's sign, one of `WORDS`."""
-    if item.waived_by:
-        return "waived"
-    if item.status == Status.PASSED:
-        return "confirmed" if item.confirmed_by else "passed"
-    if item.status == Status.ACTION_REQUIRED:
-        return "waiting"
-    return "not-applicable" if item.not_applicable else str(item.status)
-
-
-def anchor(ref: str) -> str:
-    """The id of an item's row on the page."""
-    return f"item-{ref.replace('.', '-')}"
 
 
 @dataclass(frozen=True)
@@ -276,31 +233,3 @@ def spoken(overview: Overview, changed: Iterable[Row]) -> str:
         said.append(f"{len(settled) - 3} more changed.")
     said.append(f"{overview.headline}: {overview.settled} of {overview.total} settled.")
     return " ".join(said)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit a person would use: `0.4 s`, `12 s`, `2 min 13 s`, `1 h 05 min`."""
-    if seconds < 10:
-        return f"{max(seconds, 0):.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if not minutes:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
-
-
-@cache
-def _markdown() -> MarkdownIt:
-    reader = MarkdownIt("zero").enable(["backticks", "emphasis", "escape", "link"])
-    reader.validateLink = lambda url: url.lower().startswith(("http://", "https://"))  # type: ignore[method-assign]
-    return reader
-
-
-def inline(text: str) -> SafeString:
-    """A checklist's line as HTML: code, emphasis and web links; any HTML in it is shown as text."""
-    return mark_safe(cast(str, _markdown().renderInline(text)))  # noqa: S308
-
-
-def base_template() -> str:
-    """The template every page extends: the project's own, or ours."""
-    return configuration().base_template

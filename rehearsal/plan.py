@@ -49,6 +49,11 @@ def bound(text: str | bytes) -> tuple[checklist.Checklist, tuple[checklist.Bindi
         bindings = checklist.bind(parsed, adopted)
     except checklist.ChecklistError as error:
         raise StartError(str(error)) from error
+    if "\x00" in parsed.text:
+        raise StartError(
+            f"Line {parsed.text[: parsed.text.index(chr(0))].count(chr(10)) + 1}: a NUL character, "
+            "which the records cannot hold: take it out."
+        )
     for binding in bindings:
         try:
             needed = base.build(binding.check, binding.options).needs or ()

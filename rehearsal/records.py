@@ -23,15 +23,15 @@ def ticked(rehearsal: Rehearsal) -> str:
 
 def _evidence(item: CheckItem) -> list[str]:
     standing = "confirmed" if item.confirmed_by else item.get_status_display()
-    said = [f"{standing}: {item.summary}" if item.summary else standing]
+    said = [f"{standing}: {item.summary or standing}"]
     if item.waived_by:
-        said.append(f"waived by {item.waived_by}: {item.waiver_reason}")
+        said.append(f"waived: {item.waiver_reason} (by {item.waived_by})")
     for key, value in item.evidence.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         said.append(f"{key}: {shown}")
     said += [f"{one.name}: {one.value:g} {one.unit}" for one in item.measurements.all()]
     if item.note:
-        said.append(item.note)
+        said.append(f"note: {item.note}")
     return said
 
 

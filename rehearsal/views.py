@@ -10,21 +10,18 @@ import datetime
 import logging
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from django.apps import apps
-from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, render
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
-from django.views.decorators.http import require_GET, require_POST
-from kombu.exceptions import OperationalError as BrokerError
+from django.views.decorators.http import require_GET
 
-from rehearsal import conf, decisions, page, plan, records, tasks
-from rehearsal.access import from_htmx, permitted
+from rehearsal import conf, page, records, tasks
+from rehearsal.access import permitted
 from rehearsal.checks.base import BindingError
 from rehearsal.models import Rehearsal
 
@@ -39,8 +36,6 @@ HISTORY = 20
 
 STOP_POLLING = 286
 """The status that makes htmx stop asking."""
-REFUSALS = (plan.StartError, plan.AlreadyOpen, decisions.Refused, BindingError)
-"""What a person may have asked for in vain; each is a sentence with its remedy."""
 
 
 def _render(
@@ -51,7 +46,7 @@ def _render(
         "confirm": request.user.has_perm("rehearsal.confirm_checkitem"),
         "waive": request.user.has_perm("rehearsal.waive_checkitem"),
     }
-    context = {"base_template": page.base_template(), "may": allowed} | context
+    context = {"base_template": conf.configuration().base_template, "may": allowed} | context
     return render(request, template, context, status=status)
 
 
@@ -73,7 +68,7 @@ def index(request: HttpRequest) -> HttpResponse:
         "listed": listed,
         "environment": here.environment,
         "document": here.checklist.name,
-        "revision": conf.revision(),
+        "revision": conf.revision() if request.user.has_perm("rehearsal.start_rehearsal") else "",
         "already_open": ours.filter(closed_at=None).exists(),
         "of": "banner",
     }
@@ -146,24 +141,22 @@ def evidence(request: HttpRequest, number: int) -> HttpResponse:
 @permitted()
 def rows(request: HttpRequest, number: int) -> HttpResponse:
     """What changed since the version `seen`: 204 for nothing, 286 when nothing more will come."""
-    stands = Rehearsal.objects.filter(pk=number).values_list("closed_at", flat=True)
-    if not stands:
+    stands = Rehearsal.objects.filter(pk=number).values_list("version", "started_at", "closed_at")
+    if not (found := stands.first()):
         raise Http404(f"There is no rehearsal {number}.")
-    if stands[0] is None:
-        _sweep(number)
-    version, started_at, closed_at = (
-        Rehearsal.objects.filter(pk=number).values_list("version", "started_at", "closed_at").get()
-    )
+    if found[2] is None and _swept(number):
+        found = stands.get()
+    version, started_at, closed_at = found
     nothing_new = _whole(request.GET.get("seen"), missing=-1) == version
     if nothing_new and closed_at is None and not _clock_is_late(request, started_at):
         return HttpResponse(status=204)
     overview = page.Overview(get_object_or_404(page.shown(number)))
     if nothing_new and closed_at and overview.live:
         return HttpResponse(status=204)
-    return _changes(request, overview, request.GET, status=200 if overview.live else STOP_POLLING)
+    return changes(request, overview, request.GET, status=200 if overview.live else STOP_POLLING)
 
 
-def _changes(
+def changes(
     request: HttpRequest, overview: page.Overview, asked: QueryDict, status: int
 ) -> HttpResponse:
     """The fragment that brings a page from the version it has seen to the present one."""
@@ -184,18 +177,20 @@ def _changes(
     return _render(request, "rehearsal/rows.html", context, status)
 
 
-_swept: dict[int, float] = {}
+_last_swept: dict[int, float] = {}
 
 
-def _sweep(number: int) -> None:
+def _swept(number: int) -> bool:
+    """Sweep, unless this process did so a moment ago; returns whether it was done."""
     now = time.monotonic()
-    if now - _swept.get(number, -SWEEP_EVERY) < SWEEP_EVERY:
-        return
-    _swept[number] = now
+    if now - _last_swept.get(number, -SWEEP_EVERY) < SWEEP_EVERY:
+        return False
+    _last_swept[number] = now
     try:
         tasks.sweep(number)
     except BindingError:
         logger.exception("Rehearsal %s names a check that this process cannot load", number)
+    return True
 
 
 def _clock_is_late(request: HttpRequest, started_at: datetime.datetime) -> bool:
@@ -205,112 +200,3 @@ def _clock_is_late(request: HttpRequest, started_at: datetime.datetime) -> bool:
 
 def _whole(text: str | None, *, missing: int) -> int:
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else missing
-
-
-# What is done. Each answers with the page it came from, or with what changed on it.
-
-
-@require_POST
-@permitted("start_rehearsal")
-def start(request: HttpRequest) -> HttpResponse:
-    """Start a rehearsal of the configured checklist for the deployed commit."""
-    document = conf.configuration().checklist
-    try:
-        started = tasks.start(document.read_bytes(), by=request.user.get_username())
-    except OSError as error:
-        remedy = "Correct REHEARSAL['CHECKLIST']."
-        messages.error(request, f"{document} cannot be read: {error.strerror}. {remedy}")
-    except plan.AlreadyOpen as error:
-        messages.warning(request, str(error))
-        if error.number:
-            return redirect("rehearsal:rehearsal", error.number)
-    except REFUSALS as error:
-        messages.error(request, str(error))
-    else:
-        if warning := _without_worker():
-            messages.warning(request, warning)
-        return redirect(started)
-    return redirect("rehearsal:index")
-
-
-def _without_worker() -> str:
-    queue = conf.configuration().queue
-    try:
-        if tasks.consumers():
-            return ""
-    except (BrokerError, OSError) as error:
-        return f"The broker cannot be reached ({error}): the checks wait until it can."
-    return (
-        f"No worker takes checks from the queue {queue!r}: they wait until one is started "
-        "with manage.py rehearsal_worker."
-    )
-
-
-@require_POST
-@permitted("start_rehearsal")
-def cancel(request: HttpRequest, number: int) -> HttpResponse:
-    """Cancel an open rehearsal."""
-
-    def act(by: str) -> str:
-        done = tasks.cancel(number, by=by)
-        return f"Rehearsal {number} is cancelled." if done else "There was nothing left to cancel."
-
-    return _act(request, number, act)
-
-
-@require_POST
-@permitted("start_rehearsal")
-def rerun(request: HttpRequest, number: int) -> HttpResponse:
-    """Run again the item `ref`, or without it all that did not pass."""
-
-    def act(by: str) -> str:
-        count = tasks.rerun(number, by=by, ref=request.POST.get("ref") or None)
-        return f"Running again: {count} line{'s' * (count != 1)}."
-
-    return _act(request, number, act)
-
-
-@require_POST
-@permitted("confirm_checkitem")
-def confirm(request: HttpRequest, number: int, ref: str) -> HttpResponse:
-    """Tick, in the user's name, an item that waits for a person."""
-
-    def act(by: str) -> str:
-        decisions.confirm(number, ref, by=by)
-        return f"{ref} is confirmed by {by}."
-
-    return _act(request, number, act, ref)
-
-
-@require_POST
-@permitted("waive_checkitem")
-def waive(request: HttpRequest, number: int, ref: str) -> HttpResponse:
-    """Accept, for a reason, an item that did not pass."""
-
-    def act(by: str) -> str:
-        decisions.waive(number, ref, by=by, reason=request.POST.get("reason", ""))
-        return f"{ref} is waived by {by}."
-
-    return _act(request, number, act, ref)
-
-
-def _act(
-    request: HttpRequest, number: int, act: Callable[[str], str], ref: str = ""
-) -> HttpResponse:
-    """Do it in the user's name, and say what came of it."""
-    if not Rehearsal.objects.filter(pk=number).exists():
-        raise Http404(f"There is no rehearsal {number}.")
-    try:
-        messages.success(request, act(request.user.get_username()))
-    except REFUSALS as error:
-        messages.error(request, str(error))
-    if from_htmx(request):
-        overview = page.Overview(page.shown(number).get())
-        return _changes(request, overview, request.POST, status=200)
-    if request.POST.get("of") == "banner":
-        return redirect("rehearsal:index")
-    if ref and request.POST.get("of") == ref:
-        return redirect("rehearsal:item", number, ref)
-    ref = ref or request.POST.get("ref", "")
-    anchor = f"#{page.anchor(ref)}" if ref else ""
-    return redirect(reverse("rehearsal:rehearsal", args=[number]) + anchor)

@@ -390,36 +390,37 @@ def test_only_the_box_changes_and_evidence_is_added() -> None:
     outcomes = {"1.1": Outcome(True, ("4 passed", "in\n3 s")), "1.2": Outcome(False)}
     assert render(checklist, outcomes) == (
         "\ufeff## A\r\n- [x] a <!-- check: a.B -->\r\n"
-        "  - Evidence: `4 passed`\r\n  - Evidence: `in 3 s`\r\n* [ ] b\r\n* [ ] c\r\n"
+        "  - `4 passed`\r\n  - `in 3 s`\r\n* [ ] b\r\n* [ ] c\r\n"
     )
 
 
 def test_evidence_stays_inside_its_item_and_outside_what_follows() -> None:
     assert rendered("## A\n1.\t[ ] a\n   b\n    - [ ] c\n", "e") == (
-        "## A\n1.\t[x] a\n   b\n    - Evidence: `e`\n    - [x] c\n      - Evidence: `e`\n"
+        "## A\n1.\t[x] a\n   b\n    - `e`\n    - [x] c\n      - `e`\n"
     )
     assert rendered("## A\n- [ ] a\n    ```\n  - [ ] no\n    ```", "e") == (
-        "## A\n- [x] a\n  - Evidence: `e`\n  <!-- -->\n    ```\n  - [ ] no\n    ```"
+        "## A\n- [x] a\n  - `e`\n  <!-- -->\n    ```\n  - [ ] no\n    ```"
     )
     assert rendered("## A\r- [ ] a\r\r      - [ ] code", "e") == (
-        "## A\r- [x] a\r  - Evidence: `e`\r  <!-- -->\r\r      - [ ] code"
+        "## A\r- [x] a\r  - `e`\r  <!-- -->\r\r      - [ ] code"
     )
 
 
 def test_a_last_line_without_an_ending_keeps_to_the_documents() -> None:
-    assert rendered("## A\r\n- [ ] a", "e", "f") == (
-        "## A\r\n- [x] a\r\n  - Evidence: `e`\r\n  - Evidence: `f`"
-    )
+    assert rendered("## A\r\n- [ ] a", "e", "f") == ("## A\r\n- [x] a\r\n  - `e`\r\n  - `f`")
 
 
 @pytest.mark.parametrize(
     ("evidence", "line"),
     [
-        ("`a`", "  - Evidence: `` `a` ``"),
-        ("a``b", "  - Evidence: ```a``b```"),
-        ("- [ ] no\n## no\n```", "  - Evidence: ```` - [ ] no ## no ``` ````"),
-        ("<!-- check: a.B -->", "  - Evidence: `<!-- check: a.B -->`"),
-        ("a\x1b[0m\0\u2028b\u202e\ud800", "  - Evidence: `a [0m b\ufffd\ufffd`"),
+        ("redis.memory: 12 bytes", "  - redis.memory: `12 bytes`"),
+        ("a: - [ ] b: c", "  - a: `- [ ] b: c`"),
+        ("www.example.com: x", "  - `www.example.com: x`"),
+        ("`a`", "  - `` `a` ``"),
+        ("a``b", "  - ```a``b```"),
+        ("- [ ] no\n## no\n```", "  - ```` - [ ] no ## no ``` ````"),
+        ("<!-- check: a.B -->", "  - `<!-- check: a.B -->`"),
+        ("a\x1b[0m\0\u2028b\u202e\ud800", "  - `a [0m b\ufffd\ufffd`"),
     ],
 )
 def test_evidence_is_quoted_verbatim(evidence: str, line: str) -> None:
@@ -494,7 +495,9 @@ def without_evidence(text: str) -> str:
     # To a renderer without boxes, "[x]" would be a link where the document defines one.
     text = re.sub(r"\[[xX]\](?!:)", "[ ]", text.removeprefix("\ufeff"))
     html = str(BLOCKS.render(text))
-    html = re.sub(r"<li>\s*(<p>)?Evidence: <code>.*?</code>(</p>)?\s*</li>", "", html, flags=re.S)
+    html = re.sub(
+        r"<li>\s*(<p>)?(?:[A-Za-z][\w .-]*: )?<code>.*?</code>(</p>)?\s*</li>", "", html, flags=re.S
+    )
     html = html.replace("<!-- -->", "")
     # A list may become loose, begin earlier or be cut in two; what is in it may not change.
     return re.sub(r"\s+|</?p>|</?[uo]l[^>]*>", "", html)
@@ -534,6 +537,6 @@ def test_any_evidence_is_one_bullet_with_one_code_span(evidence: str) -> None:
     # Folding may leave nothing to show; else it is one bullet under each of the three items.
     assert html.count("<code>") in (0, 3)
     assert html.count("<li>") == 3 + html.count("<code>")
-    assert len(re.findall(r"<li>\s*(?:<p>)?Evidence: <code>[^<]+</code>", html)) == html.count(
-        "<code>"
-    )
+    assert len(
+        re.findall(r"<li>\s*(?:<p>)?(?:[A-Za-z][\w .-]*: )?<code>[^<]+</code>", html)
+    ) == html.count("<code>")

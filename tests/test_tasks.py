@@ -165,7 +165,9 @@ def test_an_ended_rehearsal_makes_room_and_cannot_come_back_beside_the_next() ->
     assert statuses(first) == ["failed"]
 
 
-@pytest.mark.parametrize("text", ["", "no boxes", "- [ ] no heading", "\x00", b"\xff\xfe"])
+@pytest.mark.parametrize(
+    "text", ["", "no boxes", "- [ ] no heading", "## A\n- [ ] \x00", b"\xff\xfe"]
+)
 def test_a_document_that_cannot_be_used_is_a_sentence(text: str | bytes) -> None:
     with pytest.raises(plan.StartError):
         tasks.start(text, by="tester", revision="")

@@ -19,7 +19,7 @@ from django.http import HttpResponse
 from django.test import Client
 from django.utils import timezone
 
-from rehearsal import page, records, tasks, views
+from rehearsal import page, records, tasks, views, wording
 from rehearsal.conf import configuration
 from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict, change
 from tests.conftest import document
@@ -39,7 +39,7 @@ ACTIONS = {
 
 @pytest.fixture(autouse=True)
 def _nothing_swept() -> None:
-    views._swept.clear()
+    views._last_swept.clear()
 
 
 def signed_in(*permissions: str) -> Client:
@@ -224,7 +224,7 @@ def test_a_waived_item_is_never_shown_as_a_tick(client: Client) -> None:
 
 def test_every_sign_that_an_item_can_have_is_drawn(client: Client) -> None:
     text = client.get("/rehearsal/").content.decode()
-    for name in page.WORDS:
+    for name in wording.WORDS:
         assert f'id="rehearsal-sign-{name}"' in text
 
 
@@ -327,9 +327,9 @@ def test_nothing_that_a_document_or_a_check_says_becomes_markup(client: Client) 
 
 
 def test_code_emphasis_and_web_links_in_a_line_are_rendered() -> None:
-    assert page.inline("Run `a < b` **now**") == "Run <code>a &lt; b</code> <strong>now</strong>"
-    assert page.inline("[x](https://a.example/)") == '<a href="https://a.example/">x</a>'
-    assert "<a" not in page.inline("[x](data:text/html,x)")
+    assert wording.inline("Run `a < b` **now**") == "Run <code>a &lt; b</code> <strong>now</strong>"
+    assert wording.inline("[x](https://a.example/)") == '<a href="https://a.example/">x</a>'
+    assert "<a" not in wording.inline("[x](data:text/html,x)")
 
 
 # What a poll brings.
@@ -521,7 +521,7 @@ def test_a_confirmation_ticks_in_the_persons_name(client: Client) -> None:
     assert response["Location"] == f"/rehearsal/{rehearsal.number}/#item-1-1"
     item = rehearsal.items.get()
     assert item.status == Status.PASSED and item.confirmed_by.startswith("staff-")
-    assert page.sign(item) == "confirmed"
+    assert wording.sign(item) == "confirmed"
 
 
 def test_a_plain_form_returns_to_the_page_it_was_on(client: Client) -> None:

@@ -12,6 +12,8 @@ from rehearsal.checklist.parse import Checklist
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 # Halves of surrogate pairs cannot be saved; direction marks can make a line read as another.
 _UNSAFE = re.compile("[\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# Words that no Markdown reads as markup or as an address.
+_NAMED = re.compile(r"((?!www)[A-Za-z][A-Za-z0-9]*(?:[ ._-][A-Za-z0-9]+)*): (.+)")
 # Ends the evidence list where Markdown would otherwise take what follows for part of it.
 _SEPARATOR = "<!-- -->"
 
@@ -59,7 +61,7 @@ def render(checklist: Checklist, outcomes: Mapping[str, Outcome]) -> str:
 
 def _evidence(lines: list[str], box: Box, evidence: tuple[str, ...]) -> list[str]:
     """The bullets, indented to stay inside the item and to keep what follows out of them."""
-    bullets = [f"- Evidence: {span}" for text in evidence if (span := _code_span(text))]
+    bullets = [f"- {bullet}" for text in evidence if (bullet := _bullet(text))]
     if not bullets:
         return []
     # As wide as what precedes the box, in the same tabs, so that it is the item's own column.
@@ -74,9 +76,15 @@ def _evidence(lines: list[str], box: Box, evidence: tuple[str, ...]) -> list[str
     return [indent + bullet for bullet in bullets]
 
 
+def _bullet(text: str) -> str:
+    """`name: what was seen` with the name in the open; anything else is one code span."""
+    text = _BLANKS.sub(" ", _UNSAFE.sub("\ufffd", text)).strip()
+    named = _NAMED.match(text)
+    return f"{named[1]}: {_code_span(named[2])}" if named else _code_span(text)
+
+
 def _code_span(text: str) -> str:
     """The text as one code span, verbatim: it cannot be markup, a link, a mention or a box."""
-    text = _BLANKS.sub(" ", _UNSAFE.sub("\ufffd", text)).strip()
     if not text:
         return ""
     fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from django.utils.module_loading import import_string
+
+from rehearsal.redaction import plain
 
 OUTPUT_LIMIT = 256 * 1024
 """Characters of output kept for an item: its beginning and, mostly, its end."""
@@ -80,7 +83,7 @@ class Report:
         self.beat_seen_at = beat_seen_at
         self.stop = threading.Event()
         """Set when the item was cancelled or given to another worker: stop what you started."""
-        self.redact = redact
+        self._redact = redact
         self.measurements: list[Measurement] = []
         self.facts: dict[str, object] = {}
         self.said = ""
@@ -88,6 +91,11 @@ class Report:
         self._tail: deque[str] = deque()
         self._head_size = self._tail_size = self._cut = 0
         self._lock = threading.Lock()
+
+    def redact(self, text: str) -> str:
+        """The text as it may be stored and shown: no secrets, no control characters."""
+        # Halves of surrogate pairs are in no database's alphabet.
+        return plain(self._redact(text.encode("utf-8", "replace").decode()))
 
     def write(self, line: str) -> None:
         """Add a line to the item's output."""
@@ -112,6 +120,8 @@ class Report:
 
     def measure(self, name: str, value: float, unit: str) -> None:
         """Record a number; `name` is the series it continues, e.g. `redis.memory`."""
+        if not math.isfinite(value):
+            raise ValueError(f"The measurement {name} is {value}: record finite numbers only.")
         self.measurements.append(Measurement(name, float(value), unit))
 
     def evidence(self, key: str, value: str | int | float | bool | list[str]) -> None:

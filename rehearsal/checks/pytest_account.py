@@ -91,9 +91,11 @@ class Seen:
             case "deselected":
                 self.deselected += event["count"]
             case "database":
-                self.databases.append(event)
+                if event not in self.databases:  # each worker of pytest-xdist tells it
+                    self.databases.append(event)
             case "not collected":
-                self.not_collected.append(why)
+                if why not in self.not_collected:
+                    self.not_collected.append(why)
             case "module skipped":
                 self.skips[event["reason"]] += 1
             case "started":

@@ -140,6 +140,19 @@ def test_with_javascript_an_answer_changes_the_line_in_place(window: Open) -> No
     assert opened.complaints == []
 
 
+def test_what_asks_whether_one_really_means_it_stays_open_while_rows_tick(window: Open) -> None:
+    rehearsal = begin("Passes", "Passes")
+    opened = window()
+    opened.page.goto(address(rehearsal))
+    opened.page.get_by_text("Cancel …").click()
+    settle(rehearsal, 0)
+    expect(opened.page.locator("#item-1-1 .rehearsal-word")).to_have_text("passed", timeout=WITHIN)
+    opened.page.get_by_role("button", name="Yes, cancel rehearsal").click(timeout=WITHIN)
+    expect(opened.page.locator(".rehearsal-headline")).to_have_text("Cancelled")
+    expect(opened.page.get_by_text("Cancel …")).to_have_count(0)
+    assert opened.complaints == []
+
+
 def test_a_decided_rehearsal_is_not_asked_for_again(window: Open) -> None:
     rehearsal = begin("Passes")
     opened = window()

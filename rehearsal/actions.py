@@ -1,0 +1,132 @@
+"""What is done from the pages: each action is a form, and changes something once.
+
+Each answers with the page it came from or, when htmx sent it, with what changed on that page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from django.contrib import messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.views.decorators.http import require_POST
+from kombu.exceptions import OperationalError as BrokerError
+
+from rehearsal import conf, decisions, page, plan, tasks
+from rehearsal.access import from_htmx, permitted
+from rehearsal.checks.base import BindingError
+from rehearsal.models import Rehearsal
+from rehearsal.views import changes
+from rehearsal.wording import anchor
+
+REFUSALS = (plan.StartError, plan.AlreadyOpen, decisions.Refused, BindingError)
+"""What a person may have asked for in vain; each is a sentence with its remedy."""
+
+
+@require_POST
+@permitted("start_rehearsal")
+def start(request: HttpRequest) -> HttpResponse:
+    """Start a rehearsal of the configured checklist for the deployed commit."""
+    document = conf.configuration().checklist
+    try:
+        started = tasks.start(document.read_bytes(), by=request.user.get_username())
+    except OSError as error:
+        remedy = "Correct REHEARSAL['CHECKLIST']."
+        messages.error(request, f"{document} cannot be read: {error.strerror}. {remedy}")
+    except plan.AlreadyOpen as error:
+        messages.warning(request, str(error))
+        if error.number:
+            return redirect("rehearsal:rehearsal", error.number)
+    except REFUSALS as error:
+        messages.error(request, str(error))
+    else:
+        if warning := _without_worker():
+            messages.warning(request, warning)
+        return redirect(started)
+    return redirect("rehearsal:index")
+
+
+def _without_worker() -> str:
+    queue = conf.configuration().queue
+    try:
+        if tasks.consumers():
+            return ""
+    except (BrokerError, OSError) as error:
+        return f"The broker cannot be reached ({error}): the checks wait until it can."
+    return (
+        f"No worker takes checks from the queue {queue!r}: they wait until one is started "
+        "with manage.py rehearsal_worker."
+    )
+
+
+@require_POST
+@permitted("start_rehearsal")
+def cancel(request: HttpRequest, number: int) -> HttpResponse:
+    """Cancel an open rehearsal."""
+
+    def act(by: str) -> str:
+        done = tasks.cancel(number, by=by)
+        return f"Rehearsal {number} is cancelled." if done else "There was nothing left to cancel."
+
+    return _act(request, number, act)
+
+
+@require_POST
+@permitted("start_rehearsal")
+def rerun(request: HttpRequest, number: int) -> HttpResponse:
+    """Run again the item `ref`, or without it all that did not pass."""
+
+    def act(by: str) -> str:
+        count = tasks.rerun(number, by=by, ref=request.POST.get("ref") or None)
+        return f"Running again: {count} line{'s' * (count != 1)}."
+
+    return _act(request, number, act)
+
+
+@require_POST
+@permitted("confirm_checkitem")
+def confirm(request: HttpRequest, number: int, ref: str) -> HttpResponse:
+    """Tick, in the user's name, an item that waits for a person."""
+
+    def act(by: str) -> str:
+        decisions.confirm(number, ref, by=by)
+        return f"{ref} is confirmed by {by}."
+
+    return _act(request, number, act, ref)
+
+
+@require_POST
+@permitted("confirm_checkitem")
+def waive(request: HttpRequest, number: int, ref: str) -> HttpResponse:
+    """Accept, for a reason, an item that did not pass."""
+
+    def act(by: str) -> str:
+        decisions.waive(number, ref, by=by, reason=request.POST.get("reason", ""))
+        return f"{ref} is waived by {by}."
+
+    return _act(request, number, act, ref)
+
+
+def _act(
+    request: HttpRequest, number: int, act: Callable[[str], str], ref: str = ""
+) -> HttpResponse:
+    """Do it in the user's name, and say what came of it."""
+    if not Rehearsal.objects.filter(pk=number).exists():
+        raise Http404(f"There is no rehearsal {number}.")
+    try:
+        messages.success(request, act(request.user.get_username()))
+    except REFUSALS as error:
+        messages.error(request, str(error))
+    if from_htmx(request):
+        overview = page.Overview(page.shown(number).get())
+        return changes(request, overview, request.POST, status=200)
+    if request.POST.get("of") == "banner":
+        return redirect("rehearsal:index")
+    if ref and request.POST.get("of") == ref:
+        return redirect("rehearsal:item", number, ref)
+    ref = ref or request.POST.get("ref", "")
+    return redirect(
+        reverse("rehearsal:rehearsal", args=[number]) + (f"#{anchor(ref)}" if ref else "")
+    )

@@ -1,0 +1,75 @@
+"""The words, signs and formats in which the pages and the admin speak of a rehearsal."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import cast
+
+from django.utils.safestring import SafeString, mark_safe
+from markdown_it import MarkdownIt
+
+from rehearsal.models import CheckItem, Status, Verdict
+
+# From the most to the least urgent: a section shows the first one that is among its items.
+WORDS = {
+    "failed": "failed",
+    "inconclusive": "inconclusive",
+    "waiting": "waits for a person",
+    "running": "running",
+    "queued": "queued",
+    "pending": "pending",
+    "skipped": "not run",
+    "waived": "waived",
+    "confirmed": "confirmed",
+    "passed": "passed",
+    "not-applicable": "not applicable here",
+}
+"""The signs an item can have, and what each is called."""
+SETTLED = set(WORDS) - {"waiting", "running", "queued", "pending"}
+VERDICTS = {
+    Verdict.RUNNING: ("running", "Running"),
+    Verdict.GREEN: ("passed", "Green"),
+    Verdict.RED: ("failed", "Red"),
+    Verdict.ACTION_REQUIRED: ("waiting", "Action required"),
+    Verdict.CANCELLED: ("skipped", "Cancelled"),
+}
+"""Each verdict's sign and headline."""
+
+
+def sign(item: CheckItem) -> str:
+    """The item's sign, one of `WORDS`."""
+    if item.waived_by:
+        return "waived"
+    if item.status == Status.PASSED:
+        return "confirmed" if item.confirmed_by else "passed"
+    if item.status == Status.ACTION_REQUIRED:
+        return "waiting"
+    return "not-applicable" if item.not_applicable else str(item.status)
+
+
+def anchor(ref: str) -> str:
+    """The id of an item's row on the page."""
+    return f"item-{ref.replace('.', '-')}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit a person would use: `0.4 s`, `12 s`, `2 min 13 s`, `1 h 05 min`."""
+    if seconds < 10:
+        return f"{max(seconds, 0):.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+@cache
+def _markdown() -> MarkdownIt:
+    reader = MarkdownIt("zero").enable(["backticks", "emphasis", "escape", "link"])
+    reader.validateLink = lambda url: url.lower().startswith(("http://", "https://"))  # type: ignore[method-assign]
+    return reader
+
+
+def inline(text: str) -> SafeString:
+    """A checklist's line as HTML: code, emphasis and web links; any HTML in it is shown as text."""
+    return mark_safe(cast(str, _markdown().renderInline(text)))  # noqa: S308
