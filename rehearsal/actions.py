@@ -98,7 +98,7 @@ def confirm(request: HttpRequest, number: int, ref: str) -> HttpResponse:
 
 
 @require_POST
-@permitted("confirm_checkitem")
+@permitted("waive_checkitem")
 def waive(request: HttpRequest, number: int, ref: str) -> HttpResponse:
     """Accept, for a reason, an item that did not pass."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -316,6 +316,16 @@ class Change:
         for name, value in values.items():
             setattr(item, name, value)
         return True
+
+    def queue(self, items: Sequence[CheckItem]) -> None:
+        """Move items that nobody works on to QUEUED, each with its next attempt, in one query."""
+        values = {"status": Status.QUEUED, "token": "", "queued_at": Now()}
+        CheckItem.objects.filter(pk__in=[item.pk for item in items]).update(
+            attempt=F("attempt") + 1, changed_in=self.rehearsal.version, **values
+        )
+        for item in items:
+            self.note("", item=item, before=item.status, after=Status.QUEUED)
+            item.status, item.attempt, item.token = Status.QUEUED, item.attempt + 1, ""
 
     def _save(self) -> None:
         Event.objects.bulk_create(self._events)

@@ -174,7 +174,7 @@ class Overview:
     def repeatable(self) -> bool:
         """Whether there is something to run again that did not pass."""
         rested = self.verdict not in {Verdict.RUNNING, Verdict.CANCELLED}
-        return rested and any(row.rerunnable and not row.item.accepted for row in self.rows)
+        return rested and any(self.counts[one] for one in ("failed", "inconclusive", "skipped"))
 
     @property
     def sentence(self) -> str:

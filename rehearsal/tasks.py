@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Collection, Iterable
 
 from billiard.exceptions import SoftTimeLimitExceeded
-from celery import Task, current_app, shared_task
+from celery import Task, current_app, shared_task, states
 from django.db import router, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -149,14 +149,10 @@ def dispatch(made: Change, items: list[CheckItem]) -> None:
             summary = f"Not run: it needs {cause.ref}, which is {cause.get_status_display()}."
             made.move(item, Status.SKIPPED, summary, summary=summary, finished_at=Now())
         step = plan.next_step(items)
-    for item in step.queue:
-        _queue(made, item)
+    if step.queue:
+        made.queue(step.queue)
     _close(made, items)
     _ring_after_commit(step.queue)
-
-
-def _queue(made: Change, item: CheckItem) -> None:
-    made.move(item, Status.QUEUED, attempt=item.attempt + 1, token="", queued_at=Now())
 
 
 def _close(made: Change, items: list[CheckItem]) -> None:
@@ -204,7 +200,8 @@ def _ring(messages: Iterable[tuple[int, int, int]]) -> None:
     acks_late=False,
     reject_on_worker_lost=False,
     max_retries=0,
-    track_started=False,  # the item says so itself, and sooner
+    ignore_result=True,  # stored by _settle, in its own transaction; errors all the same
+    store_errors_even_if_ignored=True,
 )
 def perform(self: Task, pk: int, attempt: int) -> None:
     """Perform attempt `attempt` of the item `pk`, unless another message already did."""
@@ -214,12 +211,16 @@ def perform(self: Task, pk: int, attempt: int) -> None:
     report = _report(item)
     with Heartbeat(pk, item.token, report):
         status, summary = _judge(item, report)
-        patiently(lambda: _settle(item, status, summary, report))
+        patiently(lambda: _settle(item, status, summary, report, self))
+
+
+LARGE = ("output", "evidence", "rehearsal__checklist_text")
+"""What a claim need not read."""
 
 
 def _claim(pk: int, attempt: int, *, worker: str, task_id: str) -> CheckItem | None:
     waiting = CheckItem.objects.filter(pk=pk, status=Status.QUEUED, attempt=attempt)
-    item = waiting.select_related("rehearsal", "section").first()
+    item = waiting.select_related("rehearsal", "section").defer(*LARGE).order_by().first()
     if item is None:
         return None
     with change(item.rehearsal_id, worker) as made:
@@ -266,26 +267,36 @@ def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
     return Status.PASSED, report.said or "Passed."
 
 
-def _settle(item: CheckItem, status: Status, summary: str, report: base.Report) -> None:
+def _settle(item: CheckItem, status: Status, summary: str, report: base.Report, task: Task) -> None:
     with change(item.rehearsal_id, item.worker) as made:
-        items = items_of(item.rehearsal_id)
-        own = next(one for one in items if one.pk == item.pk)
-        if own.token != item.token:
-            return
         values = {"summary": summary, "output": report.output, "evidence": report.facts}
         ended = {"token": "", "lease_expires_at": None, "finished_at": Now()}
-        made.move(own, status, summary, **values, **ended)
+        if not made.move(item, status, summary, **values, **ended):
+            return  # cancelled, or given to another worker
         Measurement.objects.bulk_create(
             Measurement(
                 rehearsal_id=item.rehearsal_id,
-                item=own,
+                item=item,
                 name=one.name,
                 value=one.value,
                 unit=one.unit,
             )
             for one in report.measurements
         )
-        dispatch(made, items)
+        items = CheckItem.objects.filter(rehearsal=item.rehearsal_id)
+        left = set(items.order_by().values_list("status", flat=True))
+        if Status.PENDING in left or not left & ACTIVE:
+            dispatch(made, items_of(item.rehearsal_id))
+        _leave_trace(task)
+
+
+def _leave_trace(task: Task) -> None:
+    """Store the task's result with the item's outcome; it is a trace, and never in the way."""
+    try:
+        with transaction.atomic(using=router.db_for_write(CheckItem)):
+            task.backend.store_result(task.request.id, None, states.SUCCESS, request=task.request)
+    except Exception as error:
+        logger.warning("The trace of %s could not be stored: %s", task.request.id, error)
 
 
 # The sweep: whatever a dead worker, broker or process left behind is taken up again.
@@ -314,7 +325,7 @@ def sweep(number: int) -> None:
 
 def _give_up(made: Change, item: CheckItem) -> None:
     if base.load(item.check_path).safe_to_repeat and item.attempt < MAXIMUM_ATTEMPTS:
-        _queue(made, item)
+        made.queue([item])
         return
     summary = (
         "The worker that ran this was lost, and what it had done by then is unknown. "

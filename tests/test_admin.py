@@ -10,7 +10,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client
 from django.utils import timezone
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rehearsal import tasks
@@ -97,7 +97,10 @@ def test_who_may_view_rehearsals_sees_their_items_too() -> None:
 ITEM = st.tuples(st.sampled_from(Status), st.booleans(), st.booleans())
 
 
-@given(items=st.lists(ITEM, max_size=6), cancelled=st.booleans())
+@given(items=st.lists(ITEM, max_size=4), cancelled=st.booleans())
+@example(
+    items=[(Status.PENDING, False, False), (Status.ACTION_REQUIRED, False, False)], cancelled=False
+)
 @settings(max_examples=150, deadline=None)
 def test_the_query_says_what_the_verdict_says(
     items: list[tuple[Status, bool, bool]], cancelled: bool
