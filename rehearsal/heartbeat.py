@@ -33,7 +33,7 @@ class Heartbeat:
         self._pk = pk
         self._report = report
         self._done = threading.Event()
-        self._shown: tuple[str, str] = ("", "")
+        self._shown: tuple[str, str] | None = None  # not even that it runs
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> None:

@@ -69,6 +69,7 @@ class Rehearsal(models.Model):
     """Counts the changes: what a page has seen, and whether there is more."""
     journal_hash = models.CharField(max_length=64, blank=True)
     """The hash of the journal's last entry, so that a shortened journal shows."""
+    journal_length = models.PositiveBigIntegerField(default=0)
 
     class Meta:
         ordering = ("-number",)
@@ -281,25 +282,36 @@ def first_broken_event(rehearsal: Rehearsal) -> int | None:
         if event.sequence != count or event.hash != event.chained(previous):
             return count
         previous = event.hash
-    return None if previous == rehearsal.journal_hash else count + 1
+    whole = (previous, count) == (rehearsal.journal_hash, rehearsal.journal_length)
+    return None if whole else count + 1
 
 
 class Change:
     """What happens to one locked rehearsal in one transaction; made by `change()`."""
 
-    def __init__(self, rehearsal: Rehearsal, last: int, actor: str) -> None:
+    def __init__(self, rehearsal: Rehearsal, actor: str) -> None:
         self.rehearsal = rehearsal
         self.actor = actor
-        self._last = last
         self._events: list[Event] = []
 
     def note(self, message: str, *, item: CheckItem | None = None,
              before: str = "", after: str = "") -> None:  # fmt: skip
         """Add an entry to the journal."""
-        ref = item.ref if item else ""
-        event = Event(rehearsal=self.rehearsal, at=timezone.now(), actor=self.actor, ref=ref,
-                      before=before, after=after, message=message)  # fmt: skip
-        event.sequence = self._last = self._last + 1
+        self._add(timezone.now(), self.actor, item.ref if item else "", before, after, message)
+
+    def _add(self, at: datetime.datetime, actor: str, *said: str) -> None:
+        self.rehearsal.journal_length += 1
+        ref, before, after, message = said
+        event = Event(
+            rehearsal=self.rehearsal,
+            sequence=self.rehearsal.journal_length,
+            at=at,
+            actor=actor,
+            ref=ref,
+            before=before,
+            after=after,
+            message=message,
+        )
         event.hash = self.rehearsal.journal_hash = event.chained(self.rehearsal.journal_hash)
         self._events.append(event)
 
@@ -312,6 +324,10 @@ class Change:
         values |= {"status": to, "changed_in": self.rehearsal.version}
         if not CheckItem.objects.filter(pk=item.pk, **stands).update(**values):
             return False
+        if item.status == Status.RUNNING and item.started_at is not None:
+            # A claim takes no lock, so its entry is written with the one that ends it.
+            claim = (item.ref, str(Status.QUEUED), str(Status.RUNNING), "")
+            self._add(item.started_at, item.worker, *claim)
         self.note(message, item=item, before=item.status, after=to)
         for name, value in values.items():
             setattr(item, name, value)
@@ -329,7 +345,10 @@ class Change:
 
     def _save(self) -> None:
         Event.objects.bulk_create(self._events)
-        self.rehearsal.save(update_fields=["journal_hash", "closed_at", "cancelled_by"])
+        changed = ("journal_hash", "journal_length", "closed_at", "cancelled_by")
+        Rehearsal.objects.filter(pk=self.rehearsal.pk).update(
+            **{name: getattr(self.rehearsal, name) for name in changed}
+        )
 
 
 @contextmanager
@@ -341,10 +360,7 @@ def change(number: int, actor: str) -> Iterator[Change]:
     with transaction.atomic(using=router.db_for_write(Rehearsal)):
         # Writing first takes the row's lock on PostgreSQL and the file's on SQLite alike.
         Rehearsal.objects.filter(pk=number).update(version=F("version") + 1)
-        last = Event.objects.filter(rehearsal=number).order_by("-sequence").values("sequence")[:1]
-        locked = Rehearsal.objects.defer("checklist_text").annotate(last=models.Subquery(last))
-        rehearsal = locked.get(pk=number)
-        made = Change(rehearsal, rehearsal.last or 0, actor)
+        made = Change(Rehearsal.objects.defer("checklist_text").get(pk=number), actor)
         yield made
         made._save()
 

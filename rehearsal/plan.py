@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 from django.db import IntegrityError
 
@@ -45,8 +46,7 @@ def bound(text: str | bytes) -> tuple[checklist.Checklist, tuple[checklist.Bindi
     """Parse a document and bind each of its lines; raises StartError naming what is wrong."""
     try:
         parsed = checklist.parse(text)
-        adopted = checklist.parse(SHIPPED_CHECKLIST.read_bytes())
-        bindings = checklist.bind(parsed, adopted)
+        bindings = checklist.bind(parsed, _adopted())
     except checklist.ChecklistError as error:
         raise StartError(str(error)) from error
     if "\x00" in parsed.text:
@@ -62,6 +62,11 @@ def bound(text: str | bytes) -> tuple[checklist.Checklist, tuple[checklist.Bindi
         except base.BindingError as error:
             raise StartError(f"Line {binding.item.line + 1}: {error}.") from error
     return parsed, bindings
+
+
+@cache
+def _adopted() -> checklist.Checklist:
+    return checklist.parse(SHIPPED_CHECKLIST.read_bytes())
 
 
 def create(

@@ -13,10 +13,11 @@ import uuid
 from collections.abc import Collection, Iterable
 
 from billiard.exceptions import SoftTimeLimitExceeded
-from celery import Task, current_app, shared_task, states
+from celery import Task, current_app, shared_task
 from django.db import router, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from rehearsal import conf, plan
@@ -137,7 +138,7 @@ def items_of(number: int) -> list[CheckItem]:
 
 STANDING = (
     "rehearsal_id", "section__number", "number", "position", "text", "check_path", "status",
-    "attempt", "token", "started_at", "finished_at", "summary", "waived_by",
+    "attempt", "token", "worker", "started_at", "finished_at", "summary", "waived_by",
 )  # fmt: skip
 """What is read of each item to see what follows from it: the rest is large or slow to read."""
 
@@ -175,20 +176,21 @@ def _ring_after_commit(items: Iterable[CheckItem]) -> None:
 
 def _ring(messages: Iterable[tuple[int, int, int]]) -> None:
     queue = conf.configuration().queue
-    for pk, attempt, timeout in messages:
-        try:
-            # The project's global limits would kill a restore, so every message has its own.
-            perform.apply_async(
-                (pk, attempt),
-                queue=queue,
-                soft_time_limit=timeout + 5,
-                time_limit=timeout + 60,
-                retry_policy={"max_retries": 1, "interval_start": 0},
-            )
-        except OperationalError as error:
-            # Nothing is lost: the item stays queued, and the sweep rings again.
-            logger.warning("The broker cannot be reached, %s stays queued: %s", pk, error)
-            return
+    try:
+        with current_app.producer_or_acquire() as producer:
+            for pk, attempt, timeout in messages:
+                # The project's global limits would kill a restore, so every message has its own.
+                perform.apply_async(
+                    (pk, attempt),
+                    queue=queue,
+                    soft_time_limit=timeout + 5,
+                    time_limit=timeout + 60,
+                    producer=producer,
+                    retry_policy={"max_retries": 1, "interval_start": 0},
+                )
+    except OperationalError as error:
+        # Nothing is lost: what is queued stays so, and the sweep rings again.
+        logger.warning("The broker cannot be reached, the sweep will ring again: %s", error)
 
 
 # A worker: claim, perform, settle.
@@ -200,8 +202,7 @@ def _ring(messages: Iterable[tuple[int, int, int]]) -> None:
     acks_late=False,
     reject_on_worker_lost=False,
     max_retries=0,
-    ignore_result=True,  # stored by _settle, in its own transaction; errors all the same
-    store_errors_even_if_ignored=True,
+    track_started=False,  # the item says so itself, and sooner
 )
 def perform(self: Task, pk: int, attempt: int) -> None:
     """Perform attempt `attempt` of the item `pk`, unless another message already did."""
@@ -211,7 +212,7 @@ def perform(self: Task, pk: int, attempt: int) -> None:
     report = _report(item)
     with Heartbeat(pk, item.token, report):
         status, summary = _judge(item, report)
-        patiently(lambda: _settle(item, status, summary, report, self))
+        patiently(lambda: _settle(item, status, summary, report))
 
 
 LARGE = ("output", "evidence", "rehearsal__checklist_text")
@@ -223,17 +224,18 @@ def _claim(pk: int, attempt: int, *, worker: str, task_id: str) -> CheckItem | N
     item = waiting.select_related("rehearsal", "section").defer(*LARGE).order_by().first()
     if item is None:
         return None
-    with change(item.rehearsal_id, worker) as made:
-        claimed = made.move(
-            item,
-            Status.RUNNING,
-            token=uuid.uuid4().hex,
-            lease_expires_at=in_seconds(conf.configuration().lease_seconds),
-            started_at=Now(),
-            finished_at=None,
-            worker=worker,
-            task_id=task_id,
-        )
+    token = uuid.uuid4().hex
+    claimed = waiting.update(
+        status=Status.RUNNING,
+        token=token,
+        lease_expires_at=in_seconds(conf.configuration().lease_seconds),
+        started_at=Now(),
+        finished_at=None,
+        worker=worker,
+        task_id=task_id,
+    )
+    item.status, item.token, item.worker = Status.RUNNING, token, worker
+    item.started_at = timezone.now()
     return item if claimed else None
 
 
@@ -267,7 +269,7 @@ def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
     return Status.PASSED, report.said or "Passed."
 
 
-def _settle(item: CheckItem, status: Status, summary: str, report: base.Report, task: Task) -> None:
+def _settle(item: CheckItem, status: Status, summary: str, report: base.Report) -> None:
     with change(item.rehearsal_id, item.worker) as made:
         values = {"summary": summary, "output": report.output, "evidence": report.facts}
         ended = {"token": "", "lease_expires_at": None, "finished_at": Now()}
@@ -287,16 +289,6 @@ def _settle(item: CheckItem, status: Status, summary: str, report: base.Report, 
         left = set(items.order_by().values_list("status", flat=True))
         if Status.PENDING in left or not left & ACTIVE:
             dispatch(made, items_of(item.rehearsal_id))
-        _leave_trace(task)
-
-
-def _leave_trace(task: Task) -> None:
-    """Store the task's result with the item's outcome; it is a trace, and never in the way."""
-    try:
-        with transaction.atomic(using=router.db_for_write(CheckItem)):
-            task.backend.store_result(task.request.id, None, states.SUCCESS, request=task.request)
-    except Exception as error:
-        logger.warning("The trace of %s could not be stored: %s", task.request.id, error)
 
 
 # The sweep: whatever a dead worker, broker or process left behind is taken up again.
