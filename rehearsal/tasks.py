@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Collection, Iterable
 
 from billiard.exceptions import SoftTimeLimitExceeded
-from celery import Task, current_app, shared_task
+from celery import Task, current_app, shared_task, states
 from django.db import router, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -202,7 +202,8 @@ def _ring(messages: Iterable[tuple[int, int, int]]) -> None:
     acks_late=False,
     reject_on_worker_lost=False,
     max_retries=0,
-    track_started=False,  # the item says so itself, and sooner
+    ignore_result=True,  # _settle stores it with the outcome; errors are stored all the same
+    store_errors_even_if_ignored=True,
 )
 def perform(self: Task, pk: int, attempt: int) -> None:
     """Perform attempt `attempt` of the item `pk`, unless another message already did."""
@@ -212,16 +213,19 @@ def perform(self: Task, pk: int, attempt: int) -> None:
     report = _report(item)
     with Heartbeat(pk, item.token, report):
         status, summary = _judge(item, report)
-        patiently(lambda: _settle(item, status, summary, report))
+        patiently(lambda: _settle(item, status, summary, report, self))
 
 
-LARGE = ("output", "evidence", "rehearsal__checklist_text")
-"""What a claim need not read."""
+CLAIMED = (
+    *("check_path", "options", "text", "status", "attempt", "number", "section__number"),
+    *("rehearsal__revision", "rehearsal__started_at"),
+)
+"""What a worker reads of the item it claims."""
 
 
 def _claim(pk: int, attempt: int, *, worker: str, task_id: str) -> CheckItem | None:
-    waiting = CheckItem.objects.filter(pk=pk, status=Status.QUEUED, attempt=attempt)
-    item = waiting.select_related("rehearsal", "section").defer(*LARGE).order_by().first()
+    waiting = CheckItem.objects.filter(pk=pk, status=Status.QUEUED, attempt=attempt).order_by()
+    item = waiting.select_related("rehearsal", "section").only(*CLAIMED).first()
     if item is None:
         return None
     token = uuid.uuid4().hex
@@ -269,7 +273,7 @@ def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
     return Status.PASSED, report.said or "Passed."
 
 
-def _settle(item: CheckItem, status: Status, summary: str, report: base.Report) -> None:
+def _settle(item: CheckItem, status: Status, summary: str, report: base.Report, task: Task) -> None:
     with change(item.rehearsal_id, item.worker) as made:
         values = {"summary": summary, "output": report.output, "evidence": report.facts}
         ended = {"token": "", "lease_expires_at": None, "finished_at": Now()}
@@ -289,6 +293,16 @@ def _settle(item: CheckItem, status: Status, summary: str, report: base.Report) 
         left = set(items.order_by().values_list("status", flat=True))
         if Status.PENDING in left or not left & ACTIVE:
             dispatch(made, items_of(item.rehearsal_id))
+        _leave_trace(task)
+
+
+def _leave_trace(task: Task) -> None:
+    """Store the task's result with the item's outcome: a trace, and never in its way."""
+    try:
+        with transaction.atomic(using=router.db_for_write(CheckItem)):
+            task.backend.store_result(task.request.id, None, states.SUCCESS, request=task.request)
+    except Exception as error:
+        logger.warning("The trace of %s could not be stored: %s", task.request.id, error)
 
 
 # The sweep: whatever a dead worker, broker or process left behind is taken up again.
