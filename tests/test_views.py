@@ -256,7 +256,7 @@ def test_celerys_record_is_linked_for_those_who_may_see_it(client: Client) -> No
     rehearsal = begin("Passes")
     work(rehearsal)
     item = rehearsal.items.get()
-    record = TaskResult.objects.create(task_id=item.task_id)
+    record = TaskResult.objects.get(task_id=item.task_id)
     link = f"/admin/django_celery_results/taskresult/{record.pk}/change/"
     address = at("{n}/items/1.1/", rehearsal)
     assert link not in client.get(address).content.decode()
