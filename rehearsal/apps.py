@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import signals
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core import checks
 
@@ -23,6 +23,7 @@ class RehearsalConfig(AppConfig):
         checks.register(check_setting, "rehearsal")
         checks.register(check_database, "rehearsal")
         checks.register(check_checklist, "rehearsal")
+        checks.register(check_neighbours, "rehearsal")
         signals.worker_init.connect(remember_release, dispatch_uid="rehearsal")
         signals.beat_init.connect(add_tick, dispatch_uid="rehearsal")
 
@@ -105,3 +106,19 @@ def check_checklist(**_: object) -> Sequence[checks.CheckMessage]:
             )
         )
     return found
+
+
+def check_neighbours(**_: object) -> Sequence[checks.CheckMessage]:
+    """E007: the apps that the pages and the results need."""
+    return [
+        checks.Error(
+            f"{neighbour} is not installed, and {needs} it.",
+            hint=f"Add {neighbour!r} to INSTALLED_APPS.",
+            id="rehearsal.E007",
+        )
+        for neighbour, needs in (
+            ("django_htmx", "the page needs"),
+            ("django_celery_results", "the trace of each check needs"),
+        )
+        if not apps.is_installed(neighbour)
+    ]

@@ -61,7 +61,7 @@ class Rehearsal(models.Model):
     started_by = models.CharField(max_length=200)
     started_at = models.DateTimeField(default=timezone.now)
     closed_at = models.DateTimeField(null=True)
-    """When nothing was left to run or to answer; null while the rehearsal is open."""
+    """When it ended: nothing was left to run or to answer, or it was red and nothing ran."""
     cancelled_by = models.CharField(max_length=200, blank=True)
     beat_seen_at = models.DateTimeField(null=True)
     """When a task sent by Celery beat during this rehearsal was last performed."""

@@ -1,0 +1,70 @@
+"""The setting: what is wrong with it is said, with the remedy, and never as a traceback."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.test import override_settings
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rehearsal import conf
+
+
+def found(**settings: Any) -> set[str]:
+    with override_settings(**settings):
+        return {str(one.id) for one in run_checks(tags=["rehearsal"]) if one.hint}
+
+
+def test_the_project_of_the_tests_lacks_only_what_it_has_no_use_for() -> None:
+    assert found() == {"rehearsal.W006"}
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "staging",
+        {"ENVIROMENT": "staging"},
+        {"ENVIRONMENT": ""},
+        {"ENVIRONMENT": 7},
+        {"LEASE_SECONDS": "30"},
+        {"LEASE_SECONDS": 0},
+        {"LEASE_SECONDS": True},
+        {"ROOT": None},
+        {"QUEUES": "celery"},
+        {"QUEUES": 5},
+    ],
+)
+def test_a_wrong_setting_is_an_error_with_a_hint(setting: object) -> None:
+    assert "rehearsal.E001" in found(REHEARSAL=setting)
+
+
+def test_a_misspelt_key_is_told_the_right_one() -> None:
+    _configuration, ((said, remedy),) = conf.read({"ENVIROMENT": "staging"})
+    assert "ENVIROMENT" in said
+    assert "ENVIRONMENT" in remedy
+
+
+@given(st.dictionaries(st.text(), st.none() | st.integers() | st.text() | st.lists(st.text())))
+def test_reading_any_dict_never_breaks(setting: dict[str, Any]) -> None:
+    configuration, wrong = conf.read(setting)
+    assert isinstance(configuration, conf.Configuration)
+    unknown = setting.keys() - {item.name.upper() for item in fields(conf.Configuration)}
+    assert len(wrong) >= len(unknown)
+    assert all(said and remedy for said, remedy in wrong)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"REHEARSAL": {"DATABASE": "elsewhere"}}, "rehearsal.E002"),
+        ({"DATABASE_ROUTERS": []}, "rehearsal.E003"),
+        ({"REHEARSAL": {"DATABASE": "default"}}, "rehearsal.W004"),
+        ({"REHEARSAL": {"CHECKLIST": "/does/not/exist.md"}}, "rehearsal.E005"),
+    ],
+)
+def test_what_is_missing_is_named(settings: dict[str, Any], expected: str) -> None:
+    assert expected in found(**settings)
