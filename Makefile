@@ -28,7 +28,7 @@ demo: .venv/installed-demo ## the stand-in project, rehearsed, with its page; ON
 	@$(RUN) demo/run.py $(if $(filter-out 0,$(ONCE)),--once)
 
 test: system .venv/installed-test lint ## every check of this project's own code
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest -n 4 $(ARGS)  # more than there are cores: most tests wait for a process
 
 bench: .venv/installed-demo ## one benchmark: NAME=orchestration|snapshot_restore|...
 	@case " $(BENCHMARKS) " in \

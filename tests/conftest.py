@@ -112,8 +112,21 @@ def no_worker(transactional_db: None) -> None:
     _end_shared()
 
 
+@pytest.fixture(autouse=True)
+def _nobody_else_performs(request: pytest.FixtureRequest) -> None:
+    """Tests that perform items themselves ring a bell that no worker of another test hears."""
+    if not {"worker", "own_worker", "no_worker"} & set(request.fixturenames):
+        settings = request.getfixturevalue("settings")
+        settings.REHEARSAL = {**settings.REHEARSAL, "QUEUE": "nobody-listens"}
+
+
 def empty_broker() -> None:
     import redis
 
     with redis.Redis.from_url(os.environ["TEST_REDIS_URL"]) as broker:
         broker.flushall()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings_xdist_suffix() -> None:
+    """Keep the databases' names when tests run in parallel: each process has its own server."""

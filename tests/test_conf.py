@@ -58,7 +58,7 @@ def test_reading_any_dict_never_breaks(setting: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "expected"),
+    ("changed", "expected"),
     [
         ({"REHEARSAL": {"DATABASE": "elsewhere"}}, "rehearsal.E002"),
         ({"DATABASE_ROUTERS": []}, "rehearsal.E003"),
@@ -66,5 +66,5 @@ def test_reading_any_dict_never_breaks(setting: dict[str, Any]) -> None:
         ({"REHEARSAL": {"CHECKLIST": "/does/not/exist.md"}}, "rehearsal.E005"),
     ],
 )
-def test_what_is_missing_is_named(settings: dict[str, Any], expected: str) -> None:
-    assert expected in found(**settings)
+def test_what_is_missing_is_named(changed: dict[str, Any], expected: str) -> None:
+    assert expected in found(**changed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -14,8 +15,7 @@ from django.contrib.auth.models import Permission
 from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.test import Client
 from django.test.testcases import LiveServerThread
-
-sync_api = pytest.importorskip("playwright.sync_api")
+from playwright import sync_api
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
@@ -27,7 +27,8 @@ ARGUMENTS = [
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
-        pytest.skip("There is no chromium on PATH: install Debian's package of that name.")
+        missing = "There is no chromium on PATH: install Debian's package of that name."
+        (pytest.fail if os.environ.get("REHEARSAL_TEST_STRICT") else pytest.skip)(missing)
     # Playwright runs an event loop in this thread, and Django refuses to query beside one.
     with pytest.MonkeyPatch.context() as patch, sync_api.sync_playwright() as playwright:
         patch.setenv("DJANGO_ALLOW_ASYNC_UNSAFE", "true")

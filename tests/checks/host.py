@@ -25,7 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).parent.parent
 SECRET_KEY = "a key for a project that lives as long as one test"
 USE_TZ = True
-INSTALLED_APPS = ["django_celery_results", "rehearsal", "stock", "audit"]
+INSTALLED_APPS = ["django_celery_results", "django_htmx", "rehearsal", "stock", "audit"]
 def sqlite(name):
     return {"ENGINE": "django.db.backends.sqlite3", "NAME": HERE / name, "OPTIONS": {"timeout": 20}}
 DATABASES = {

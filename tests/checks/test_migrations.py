@@ -204,7 +204,8 @@ def test_a_project_without_migrations_proves_nothing(host: Host) -> None:
     settings = host.path / "host" / "settings.py"
     settings.write_text(
         settings.read_text().replace(
-            '["django_celery_results", "rehearsal", "stock", "audit"]', '["rehearsal"]'
+            '["django_celery_results", "django_htmx", "rehearsal", "stock", "audit"]',
+            '["django_htmx", "rehearsal"]',
         )
         + 'DATABASES = {"default": sqlite("default.sqlite3")}\n'
         + "DATABASE_ROUTERS = []\nMIGRATION_MODULES = {'rehearsal': None}\n"

@@ -133,7 +133,6 @@ VACUOUS = [
     ("pytest --markers", TWO, "ran no test", "--markers"),
     ("pytest -p no:junitxml", TWO, "unrecognized arguments: --junitxml", "no JUnit plugin"),
     ("pytest --no-such-option", TWO, "unrecognized arguments: --no-such-option", "an option"),
-    ("pytest -n 2", TWO, "Install pytest-xdist in", "an option of a missing package"),
     ("pytest --cov=src", TWO, "Install pytest-cov in", "an option with a value, likewise"),
     ("pytest -k 'and and'", TWO, "Wrong expression", "an expression that cannot be read"),
     ("pytest --ds=nobody.settings", TWO, "nobody", "settings that cannot be imported"),
