@@ -201,7 +201,8 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="one rehearsal, then end")
     once = parser.parse_args().once
     VAR.mkdir(exist_ok=True)
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rehearsal-demo-")))
         say("Starting PostgreSQL and Redis …")

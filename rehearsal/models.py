@@ -289,6 +289,8 @@ def first_broken_event(rehearsal: Rehearsal) -> int | None:
 class Change:
     """What happens to one locked rehearsal in one transaction; made by `change()`."""
 
+    SAVED = ("journal_hash", "journal_length", "closed_at", "cancelled_by")
+
     def __init__(self, rehearsal: Rehearsal, actor: str) -> None:
         self.rehearsal = rehearsal
         self.actor = actor
@@ -345,9 +347,8 @@ class Change:
 
     def _save(self) -> None:
         Event.objects.bulk_create(self._events)
-        changed = ("journal_hash", "journal_length", "closed_at", "cancelled_by")
         Rehearsal.objects.filter(pk=self.rehearsal.pk).update(
-            **{name: getattr(self.rehearsal, name) for name in changed}
+            **{name: getattr(self.rehearsal, name) for name in self.SAVED}
         )
 
 
@@ -360,7 +361,7 @@ def change(number: int, actor: str) -> Iterator[Change]:
     with transaction.atomic(using=router.db_for_write(Rehearsal)):
         # Writing first takes the row's lock on PostgreSQL and the file's on SQLite alike.
         Rehearsal.objects.filter(pk=number).update(version=F("version") + 1)
-        made = Change(Rehearsal.objects.defer("checklist_text").get(pk=number), actor)
+        made = Change(Rehearsal.objects.only("version", *Change.SAVED).get(pk=number), actor)
         yield made
         made._save()
 

@@ -75,6 +75,9 @@ def bind(checklist: Checklist, adopted: Checklist) -> tuple[Binding, ...]:
     line it is a rewording of, which the note then quotes; else the command in its first code span;
     else a person confirms it, and the note says so.
     """
+    own = [Binding(one, one.check, one.options, "") for one in checklist.items if one.check]
+    if len(own) == len(checklist.items):
+        return tuple(own)  # nothing to look up
     lines = [_line(item) for item in checklist.items]
     shipped = [_line(item) for item in adopted.items if item.check is not None]
     equal: dict[str, Item] = {}
