@@ -144,7 +144,13 @@ def _uses(app: Celery) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 def _redis(report: Report, app: Celery, found: Findings) -> str:
     versions: list[str] = []
-    for server in servers(app):
+    known = servers(app)
+    if not known:
+        found.doubts.append(
+            "No Redis was looked at: neither the broker, the result backend nor a cache has a "
+            "redis:// or rediss:// URL. Configure one, or confirm by hand the Redis behind them."
+        )
+    for server in known:
         named = f"Redis {server.shown} ({', '.join(server.roles)})"
         try:
             with server.client() as client:

@@ -289,3 +289,4 @@ def test_tasks_that_never_leave_the_process_prove_nothing(
     found = perform(host, **environ)
     assert found.status == "inconclusive"
     assert "set CELERY_BROKER_URL" in found.message
+    assert ("No Redis was looked at" in found.message) == ("HOST_BROKER" in environ)
