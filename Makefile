@@ -19,7 +19,7 @@ ifeq ($(CI),true)
 export REHEARSAL_TEST_STRICT := 1
 endif
 
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test long bench lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ demo: .venv/installed-demo ## the stand-in project, rehearsed, with its page; ON
 
 test: system .venv/installed-test lint ## every check of this project's own code
 	@$(RUN) -m pytest -n 4 $(ARGS)  # more than there are cores: most tests wait for a process
+
+long: system .venv/installed-test ## the tests that take minutes: more seeds, more mutations, more faults
+	@$(RUN) -m pytest -n 2 -m long $(ARGS)
 
 bench: .venv/installed-demo ## one benchmark: NAME=orchestration|snapshot_restore|...
 	@case " $(BENCHMARKS) " in \

@@ -32,6 +32,8 @@ class Configuration:
     """The project's manage.py; without it, the one in `root` or in `root/src`."""
     checklist: Path = SHIPPED_CHECKLIST
     """The adopted document that is performed unless another is named."""
+    folder: Path | None = None
+    """Where snapshots, reports and worktrees are kept; without it, `.rehearsal` in `root`."""
     database: str = "rehearsal"
     """The alias of the database that holds the app's own tables and the task results."""
     queue: str = "rehearsal"
@@ -58,7 +60,7 @@ class Configuration:
         return next((path for path in candidates if path.is_file()), candidates[0])
 
 
-PATHS = {"root", "manage", "checklist"}
+PATHS = {"root", "manage", "checklist", "folder"}
 
 
 def read(raw: object) -> tuple[Configuration, list[tuple[str, str]]]:
@@ -115,6 +117,22 @@ def configuration() -> Configuration:
     found, wrong = read(getattr(settings, "REHEARSAL", {}))
     if wrong:
         raise ImproperlyConfigured(" ".join(f"{said} {remedy}" for said, remedy in wrong))
+    return found
+
+
+def folder(*parts: str) -> Path:
+    """A folder of the app's own, made if need be, for its user alone and out of git's sight.
+
+    Raises OSError when it cannot be made.
+    """
+    top = configuration().folder or configuration().root / ".rehearsal"
+    if not top.is_dir():
+        top.mkdir(mode=0o700, parents=True)
+    ignore = top / ".gitignore"
+    if not ignore.exists():
+        ignore.write_text("*\n")
+    found = top.joinpath(*parts)
+    found.mkdir(mode=0o700, parents=True, exist_ok=True)
     return found
 
 

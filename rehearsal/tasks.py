@@ -21,7 +21,8 @@ from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from rehearsal import conf, plan
-from rehearsal.checks import base, workers
+from rehearsal.checks import base
+from rehearsal.checks.environment import workers
 from rehearsal.heartbeat import Heartbeat, patiently
 from rehearsal.models import (
     ACTIVE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,3 +69,13 @@ def test_reading_any_dict_never_breaks(setting: dict[str, Any]) -> None:
 )
 def test_what_is_missing_is_named(changed: dict[str, Any], expected: str) -> None:
     assert expected in found(**changed)
+
+
+def test_the_apps_own_folder_is_private_and_out_of_gits_sight(
+    settings: Any, tmp_path: Path
+) -> None:
+    settings.REHEARSAL = {"ROOT": tmp_path}
+    made = conf.folder("snapshots")
+    assert made == tmp_path / ".rehearsal" / "snapshots"
+    assert made.stat().st_mode & 0o777 == (tmp_path / ".rehearsal").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / ".rehearsal" / ".gitignore").read_text() == "*\n"
