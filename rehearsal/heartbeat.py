@@ -29,8 +29,8 @@ class Heartbeat:
     """
 
     def __init__(self, pk: int, token: str, report: Report) -> None:
-        self._claim = CheckItem.objects.filter(pk=pk, token=token, status=Status.RUNNING)
         self._pk = pk
+        self._token = token
         self._report = report
         self._done = threading.Event()
         self._shown: tuple[str, str] | None = None  # not even that it runs
@@ -63,16 +63,17 @@ class Heartbeat:
             connections.close_all()
 
     def _extend(self) -> bool:
+        claim = CheckItem.objects.filter(pk=self._pk, token=self._token, status=Status.RUNNING)
         lease = in_seconds(configuration().lease_seconds)
         shows = (self._report.said, self._report.output)
         if shows == self._shown:
-            return bool(self._claim.update(lease_expires_at=lease))
+            return bool(claim.update(lease_expires_at=lease))
         with transaction.atomic(using=router.db_for_write(CheckItem)):
             held = Rehearsal.objects.filter(items=self._pk)
             number = held.values_list("pk", flat=True).get()
             Rehearsal.objects.filter(pk=number).update(version=F("version") + 1)
             version = Rehearsal.objects.filter(pk=number).values("version")
-            kept = self._claim.update(
+            kept = claim.update(
                 lease_expires_at=lease,
                 summary=shows[0],
                 output=shows[1],

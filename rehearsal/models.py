@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.urls import reverse
@@ -359,11 +359,25 @@ def change(number: int, actor: str) -> Iterator[Change]:
     Raises Rehearsal.DoesNotExist when there is none.
     """
     with transaction.atomic(using=router.db_for_write(Rehearsal)):
-        # Writing first takes the row's lock on PostgreSQL and the file's on SQLite alike.
-        Rehearsal.objects.filter(pk=number).update(version=F("version") + 1)
-        made = Change(Rehearsal.objects.only("version", *Change.SAVED).get(pk=number), actor)
+        made = Change(_locked(number), actor)
         yield made
         made._save()
+
+
+def _locked(number: int) -> Rehearsal:
+    # Writing first takes the row's lock on PostgreSQL and the file's on SQLite alike; one
+    # statement that also reads spares a query of every change (SQLite 3.35 and later).
+    using = router.db_for_write(Rehearsal)
+    quoted = connections[using].ops.quote_name
+    columns = ", ".join(map(quoted, ("number", "version", *Change.SAVED)))
+    table, version, key = map(quoted, (Rehearsal._meta.db_table, "version", "number"))
+    rows = Rehearsal.objects.using(using).raw(
+        f"UPDATE {table} SET {version} = {version} + 1 WHERE {key} = %s RETURNING {columns}",
+        [number],
+    )
+    for rehearsal in rows:
+        return rehearsal
+    raise Rehearsal.DoesNotExist(f"there is no rehearsal {number}")
 
 
 def in_seconds(seconds: float) -> models.expressions.Combinable:
