@@ -42,12 +42,6 @@ def connected(url: str) -> Iterator[None]:
         del connections.settings[ALIAS]
 
 
-@pytest.fixture(autouse=True)
-def allow_databases(django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
-    with django_db_blocker.unblock():  # type: ignore[attr-defined]
-        yield
-
-
 def identified(url: str) -> dict[str, str]:
     with connected(url):
         return identity(ALIAS)
