@@ -21,6 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from urllib.error import URLError
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 DEMO = Path(__file__).resolve().parent
@@ -92,6 +93,8 @@ def environment(
         "DJANGO_SETTINGS_MODULE": "obc_management.settings.staging",
         "DATABASE_URL": postgresql.url("obcms_staging"),
         "REHEARSAL_DATABASE_URL": postgresql.url("obcms_rehearsal"),
+        "REHEARSAL_FOLDER": str(folder / "kept"),
+        "POSTGRESQL_BIN": str(servers.binaries()),
         "REDIS_URL": redis.url(0),
         "CELERY_BROKER_URL": redis.url(0),
         "SECRET_KEY": secrets.token_urlsafe(50),
@@ -104,14 +107,27 @@ def environment(
 def prepare(project: Project, postgresql: servers.PostgreSQL) -> None:
     """Make production at the release before this one, and staging as a copy of it."""
     import psycopg
+    from psycopg import sql
 
     production = postgresql.create("obcms_production")
     project.manage("seed_production", DATABASE_URL=production)
+    reader = secrets.token_urlsafe(24)
     with psycopg.connect(postgresql.url("postgres"), autocommit=True) as connection:
         connection.execute("CREATE DATABASE obcms_staging TEMPLATE obcms_production")
+        # Rehearsals reach production by a role that can only read.
+        connection.execute(
+            sql.SQL(
+                "CREATE ROLE production_reader LOGIN PASSWORD {} IN ROLE pg_read_all_data"
+            ).format(sql.Literal(reader))
+        )
+    at = urlsplit(production)
+    project.environ["PRODUCTION_DATABASE_URL"] = (
+        f"postgresql://production_reader:{reader}@{at.hostname}:{at.port}{at.path}"
+    )
     postgresql.create("obcms_rehearsal")
     for app in ("rehearsal", "django_celery_results"):
         project.manage("migrate", "--database", "rehearsal", app)
+    project.manage("rehearsal_enroll", "--yes", "obcms_staging")
 
 
 def start_processes(project: Project, folder: Path, stack: ExitStack) -> str:
@@ -189,7 +205,8 @@ def remember(project: Project) -> Path:
     """Let the manage.py beside demo/ find the servers of this run."""
     told = VAR / "demo.env"
     names = ("DJANGO_SETTINGS_MODULE", "DATABASE_URL", "REHEARSAL_DATABASE_URL", "REDIS_URL",
-             "CELERY_BROKER_URL", "SECRET_KEY")  # fmt: skip
+             "CELERY_BROKER_URL", "SECRET_KEY", "PRODUCTION_DATABASE_URL", "REHEARSAL_FOLDER",
+             "POSTGRESQL_BIN")  # fmt: skip
     told.unlink(missing_ok=True)
     with open(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.writelines(f"{name}={project.environ[name]}\n" for name in names)

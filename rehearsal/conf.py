@@ -48,6 +48,33 @@ class Configuration:
     """The queues that must have a worker; without them, those Celery is configured with."""
     beat_seconds: int = 10
     """How often Celery beat proves that it is alive."""
+    source: str = ""
+    """The database that a snapshot is taken of, by a role that may only read: an alias, or the name
+    of an environment variable that holds its URL. None by itself."""
+    snapshot: Path | None = None
+    """An archive of the source that exists already, to be adopted instead of dumping; beside it,
+    its digests in a file of the same name and `.sha256`."""
+    snapshot_max_age_hours: int = 24
+    """How old an adopted archive may be."""
+    keep_snapshots: int = 3
+    """How many snapshots stay, the newest ones; each new one removes those beyond."""
+    postgresql_bin: Path | None = None
+    """The folder of pg_dump and pg_restore, where PATH and Debian's folders do not have them."""
+    target: str = "default"
+    """The database that a snapshot is restored into: an alias, or the name of an environment
+    variable that holds its URL."""
+    target_admin: str = ""
+    """Another database on the target's server, reached directly and by a role that may create
+    databases, named in the same way; without it, `postgres` by the target's own address."""
+    target_names: tuple[str, ...] = ()
+    """The databases that may be replaced; without them, those whose name holds `environment`."""
+    credentials: str = "source"
+    """Whose passwords stand in the restored database: those of the `source`, exactly as they are
+    there, or those of the `target`, for the accounts that existed in it."""
+    mail_sinks: tuple[str, ...] = ()
+    """Where mail may go because nobody gets it there: SMTP hosts, with `:port` or without, and
+    dotted paths of mail backends. Django's console, file, memory and dummy backends need not
+    be named."""
     base_template: str = "rehearsal/base.html"
     """The template that the pages extend: the project's own, if it has the block `content`."""
 
@@ -60,7 +87,15 @@ class Configuration:
         return next((path for path in candidates if path.is_file()), candidates[0])
 
 
-PATHS = {"root", "manage", "checklist", "folder"}
+PATHS = {"root", "manage", "checklist", "folder", "snapshot", "postgresql_bin"}
+LISTS = {
+    "queues": "queue names",
+    "target_names": "names of databases",
+    "mail_sinks": "hosts or mail backends",
+}
+NUMBERS = {"snapshot_max_age_hours": "hours", "keep_snapshots": "snapshots"}
+CHOICES = {"credentials": ("source", "target")}
+MAY_BE_EMPTY = {"revision", "source", "target_admin"}
 
 
 def read(raw: object) -> tuple[Configuration, list[tuple[str, str]]]:
@@ -96,18 +131,21 @@ def _typed(name: str, value: object) -> object:
         if not isinstance(value, (str, Path)):
             raise TypeError("a path was expected")
         return Path(value)
-    if name.endswith("_seconds"):
+    if name in NUMBERS or name.endswith("_seconds"):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError("a whole number of seconds, 1 or more, was expected")
+            of = NUMBERS.get(name, "seconds")
+            raise ValueError(f"a whole number of {of}, 1 or more, was expected")
         return value
-    if name == "queues":
+    if name in LISTS:
         if isinstance(value, str) or not all(isinstance(item, str) for item in value):  # type: ignore[attr-defined]
-            raise TypeError("a list of queue names was expected")
+            raise TypeError(f"a list of {LISTS[name]} was expected")
         return tuple(value)  # type: ignore[arg-type]
     if not isinstance(value, str):
         raise TypeError("a string was expected")
-    if not value and name != "revision":
+    if not value and name not in MAY_BE_EMPTY:
         raise ValueError("it is empty")
+    if name in CHOICES and value not in CHOICES[name]:
+        raise ValueError(f"{' or '.join(map(repr, CHOICES[name]))} was expected")
     return value
 
 

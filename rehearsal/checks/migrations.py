@@ -80,7 +80,7 @@ class Plan(Check):
     """The line's `showmigrations` goes to the output; what it means is read from the loader."""
 
     timeout = 600
-    needs = ()
+    needs = ("rehearsal.checks.environment.Restore",)
     safe_to_repeat = True
 
     def run(self, report: Report) -> None:

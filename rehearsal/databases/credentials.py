@@ -92,9 +92,9 @@ def changed(before: Mapping[str, Account], after: Mapping[str, Account]) -> list
     """What became of the accounts, a phrase for each that is not as it was, in name order."""
     said = []
     old, new = digests(before), digests(after)
-    for key in sorted(old.keys() | new.keys(), key=lambda key: {**before, **after}[key].username):
-        if old.get(key) == new.get(key):
-            continue
+    known = {**before, **after}
+    differ = [key for key in known if old.get(key) != new.get(key)]
+    for key in sorted(differ, key=lambda key: known[key].username):
         name = (before.get(key) or after[key]).username
         said.append(f"{name} ({_what(before.get(key), after.get(key))})")
     return said

@@ -1,5 +1,7 @@
-"""Section 1, the environment: what staging runs on is there, and is staging's own."""
+"""Section 1, the environment: staging holds production's data and is staging's own."""
 
+from rehearsal.checks.environment.restore import Restore
 from rehearsal.checks.environment.services import ServicesOnline
+from rehearsal.checks.environment.snapshot import Snapshot
 
-__all__ = ["ServicesOnline"]
+__all__ = ["Restore", "ServicesOnline", "Snapshot"]

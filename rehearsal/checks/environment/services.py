@@ -25,7 +25,7 @@ class ServicesOnline(Check):
     """Redis, the workers and beat are online, and the workers serve this environment."""
 
     timeout = 120
-    needs = ()
+    needs = ("rehearsal.checks.environment.Restore",)
     safe_to_repeat = True
 
     def run(self, report: Report) -> None:

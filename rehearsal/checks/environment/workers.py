@@ -20,6 +20,7 @@ from celery import Celery, current_task
 from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 from rehearsal.checks.base import Report
+from rehearsal.checks.environment import mail
 from rehearsal.conf import configuration, release
 from rehearsal.databases import identity_or_error
 
@@ -60,7 +61,13 @@ def answer(reply_to: str, nonce: str, node: str, app: Celery) -> None:
 def who(node: str) -> dict[str, Any]:
     """What this process says of itself."""
     database = identity_or_error()
-    return {"node": node, "pid": os.getpid(), "database": database, "release": release()}
+    return {
+        "node": node,
+        "pid": os.getpid(),
+        "database": database,
+        "release": release(),
+        "mail": mail.route(),
+    }
 
 
 @dataclass

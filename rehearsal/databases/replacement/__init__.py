@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from rehearsal.conf import configuration
+from rehearsal.databases import address
 from rehearsal.databases.address import Address
 from rehearsal.databases.replacement.postgresql import PostgreSQLReplacement
 from rehearsal.databases.replacement.refusal import Refused
@@ -48,4 +50,20 @@ def of(
     return engine(target, admin, source, environment, names, number)
 
 
-__all__ = ["Refused", "Replacement", "of"]
+def configured(number: int) -> Replacement:
+    """How rehearsal `number` replaces the configured target.
+
+    Raises AddressError or Refused where it cannot be.
+    """
+    here = configuration()
+    return of(
+        target=address.of(here.target),
+        admin=address.of(here.target_admin) if here.target_admin else None,
+        source=address.of(here.source) if here.source else None,
+        environment=here.environment,
+        names=here.target_names,
+        number=number,
+    )
+
+
+__all__ = ["Refused", "Replacement", "configured", "of"]

@@ -31,6 +31,7 @@ INSTALLED_APPS = [
     "project_central",
 ]
 MIDDLEWARE = [
+    "rehearsal.middleware.RestoreMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "common.middleware.ContentSecurityPolicyMiddleware",
@@ -128,4 +129,8 @@ REHEARSAL = {
     "ENVIRONMENT": "staging",
     "ROOT": ROOT,
     "CHECKLIST": ROOT / "docs" / "testing" / "staging_rehearsal_checklist.md",
+    "FOLDER": environment.text("REHEARSAL_FOLDER", str(ROOT / "var" / "rehearsal")),
+    "SOURCE": "PRODUCTION_DATABASE_URL",
 }
+if environment.text("POSTGRESQL_BIN"):
+    REHEARSAL["POSTGRESQL_BIN"] = environment.text("POSTGRESQL_BIN")

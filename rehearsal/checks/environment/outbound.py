@@ -1,0 +1,61 @@
+"""Nobody is contacted: restored data holds real people's addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from celery import Celery
+
+from rehearsal.checks.base import Failed, Inconclusive, Report
+from rehearsal.checks.environment import mail
+from rehearsal.checks.environment.services import declared_queues
+from rehearsal.checks.environment.workers import survey
+from rehearsal.conf import configuration
+
+TICK = "rehearsal.tick"
+
+
+def prove_captured(report: Report, app: Celery) -> None:
+    """See that no process of this environment can mail anybody real.
+
+    Asks this process and every worker on the broker. Raises Failed naming those that could, and
+    Inconclusive where a worker is there and does not say.
+    """
+    found = survey(report, app, declared_queues(app))
+    routes: dict[str, Mapping[str, str]] = {"this process": mail.route()}
+    for node, answers in found.answers.items():
+        for answer in answers:
+            routes[node] = answer.get("mail") or {}
+    judge(report, routes, dict(found.silent))
+
+
+def judge(
+    report: Report, routes: Mapping[str, Mapping[str, str]], silent: Mapping[str, str]
+) -> None:
+    """Judge where each process's mail goes; see `prove_captured`."""
+    sinks = configuration().mail_sinks
+    captured = {who: mail.leads_nowhere(one, sinks) for who, one in routes.items()}
+    open_ways = {who: mail.leads(routes[who]) for who, nowhere in captured.items() if not nowhere}
+    report.evidence(
+        "outbound mail",
+        [f"{who}: {captured[who] or open_ways[who]}" for who in routes]
+        + [f"{who}: silent ({why})" for who, why in silent.items()],
+    )
+    if open_ways:
+        said = "; ".join(f"{who} would mail {way}" for who, way in open_ways.items())
+        raise Failed(
+            f"Mail could reach real people ({said}), so nothing was restored. Give staging a mail "
+            "backend that captures, or name its SMTP sink in REHEARSAL['MAIL_SINKS']."
+        )
+    if silent:
+        raise Inconclusive(
+            f"{', '.join(silent)} did not say where mail goes, so nothing was restored. Start "
+            "it again with this release, or take it off this broker."
+        )
+
+
+def senders(app: Celery) -> list[str]:
+    """What beat starts on its own, and so may send from restored data: names, in order."""
+    entries = (app.conf.beat_schedule or {}).items()
+    return sorted(f"{name} ({entry.get('task')})" for name, entry in entries
+                  if entry.get("task") != TICK)  # fmt: skip

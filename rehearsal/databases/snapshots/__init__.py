@@ -1,0 +1,129 @@
+"""Snapshots: a database's contents in a folder, with a manifest to compare a restored one with.
+
+snapshot = take(source, folder, target=target)   # or adopt(path, folder, …)
+snapshot = load(folder)
+restore_into(snapshot, scratch)                  # an empty database
+verify(snapshot, scratch)                        # [] when it holds what was taken
+prune(keep=3)
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from rehearsal import conf
+from rehearsal.databases.address import Address
+from rehearsal.databases.snapshots import postgresql, sqlite
+from rehearsal.databases.snapshots.adoption import adopted
+from rehearsal.databases.snapshots.manifest import Manifest, SnapshotError, intact, read
+from rehearsal.databases.snapshots.postgresql import Work
+
+ENGINES: dict[str, ModuleType] = {"postgresql": postgresql, "sqlite": sqlite}
+FOLDER = "snapshots"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A folder with an archive and its manifest."""
+
+    folder: Path
+    manifest: Manifest
+
+    @property
+    def archive(self) -> Path:
+        """What pg_restore, or SQLite, reads."""
+        if self.manifest.adopted:
+            (name,) = {Path(name).parts[0] for name in self.manifest.files}
+            return self.folder / name
+        return self.folder / str(ENGINES[self.manifest.engine].DUMP)
+
+
+def of_rehearsal(number: int) -> Path:
+    """The folder of a rehearsal's snapshot; it may not exist."""
+    return conf.folder(FOLDER) / f"rehearsal-{number}"
+
+
+def take(source: Address, folder: Path, *, target: Address | None, work: Work) -> Snapshot:
+    """Take a snapshot of `source` into `folder`, whole or not at all. Raises SnapshotError."""
+    engine = _engine(source)
+    with _Part(folder) as part:
+        manifest = engine.take(source, target, part, work)
+        manifest.save(part)
+    return Snapshot(folder, manifest)
+
+
+def adopt(path: Path, folder: Path, *, vendor: str, max_age_hours: int) -> Snapshot:
+    """Adopt an archive that somebody else made, at most so old. Raises SnapshotError."""
+    with _Part(folder) as part:
+        manifest = adopted(path, part, vendor, max_age_hours)
+        manifest.save(part)
+    return Snapshot(folder, manifest)
+
+
+def load(folder: Path) -> Snapshot:
+    """The snapshot in a folder; raises SnapshotError when there is none."""
+    return Snapshot(folder, read(folder))
+
+
+def restore_into(snapshot: Snapshot, target: Address, work: Work) -> None:
+    """Restore into an empty database, if every byte is as it was. Raises SnapshotError."""
+    intact(snapshot.folder, snapshot.manifest)
+    engine = ENGINES[snapshot.manifest.engine]
+    engine.restore(snapshot.archive, snapshot.manifest, target, work)
+    engine.analyze(target)
+
+
+def verify(snapshot: Snapshot, target: Address, work: Work) -> list[str]:
+    """How a restored database differs from what was taken, a phrase each."""
+    return list(ENGINES[snapshot.manifest.engine].verify(snapshot.manifest, target, work))
+
+
+def prune(keep: int) -> list[str]:
+    """Remove all but the newest `keep` snapshots, and what was not taken to its end; names."""
+    folders = [path for path in conf.folder(FOLDER).iterdir() if path.is_dir()]
+    whole = {int(m[1]): p for p in folders if (m := re.fullmatch(r"rehearsal-(\d+)", p.name))}
+    spared = {whole[number] for number in sorted(whole)[-keep:]}
+    gone = [path for path in folders if path not in spared]
+    for path in gone:
+        shutil.rmtree(path, ignore_errors=True)
+    return sorted(path.name for path in gone)
+
+
+def _engine(source: Address) -> ModuleType:
+    if source.vendor not in ENGINES:
+        raise SnapshotError(
+            f"A snapshot of a {source.vendor} database cannot be taken: PostgreSQL or SQLite was "
+            "expected. Adopt a dump of it instead, or do this line by hand."
+        )
+    return ENGINES[source.vendor]
+
+
+class _Part:
+    """A folder that gets its name only when what is in it is whole."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.part = folder.with_name(f"{folder.name}.part")
+
+    def __enter__(self) -> Path:
+        for path in (self.part, self.folder):
+            if path.exists():
+                shutil.rmtree(path)
+        self.part.mkdir(mode=0o700)
+        return self.part
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.part.rename(self.folder)
+        else:
+            shutil.rmtree(self.part, ignore_errors=True)
+
+
+__all__ = [
+    "Manifest", "Snapshot", "SnapshotError", "Work", "adopt", "load", "of_rehearsal", "prune",
+    "restore_into", "take", "verify",
+]  # fmt: skip

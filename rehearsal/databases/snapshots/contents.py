@@ -1,0 +1,164 @@
+"""Counts and digests of everything a PostgreSQL database holds."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from django.db import Error
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from rehearsal.databases.address import Address
+
+JOBS = 2
+SETTINGS = (
+    # What decides how a value reads as text.
+    "SET datestyle = 'ISO, YMD'", "SET intervalstyle = 'postgres'", "SET timezone = 'UTC'",
+    "SET extra_float_digits = 1", "SET bytea_output = 'hex'", "SET xmloption = 'content'",
+    "SET lc_monetary = 'C'", "SET search_path = ''",
+    # Rows that a policy hides would be missing from the dump, too: better an error.
+    "SET row_security = off",
+    "SET statement_timeout = 0", "SET idle_in_transaction_session_timeout = 0",
+)  # fmt: skip
+OURS = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+NOT_EXTENSIONS = "NOT EXISTS (SELECT FROM pg_depend e WHERE e.objid = {} AND e.deptype = 'e')"
+
+TABLES = (
+    "SELECT c.oid::regclass::text FROM pg_class c"
+    " JOIN pg_namespace n ON n.oid = c.relnamespace"
+    f" WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {OURS}"
+    f" AND {NOT_EXTENSIONS.format('c.oid')} ORDER BY c.relpages DESC"
+)
+# Summed, so that the order of rows does not matter; a count of equal rows still does.
+ROWS = (
+    'SELECT count(*), coalesce(sum(hashtextextended(t::text COLLATE "C", 0)::numeric), 0)::text'
+    " || '/' || coalesce(sum(hashtextextended(t::text COLLATE \"C\", 1)::numeric), 0)::text"
+    " FROM ONLY {} t"
+)
+SEQUENCES = (
+    "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    f" WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND {OURS}"
+    f" AND {NOT_EXTENSIONS.format('c.oid')}"
+)
+STRUCTURE = {
+    "column": (
+        "SELECT c.oid::regclass || '.' || quote_ident(a.attname), concat_ws(' ',"
+        " format_type(a.atttypid, a.atttypmod), CASE WHEN a.attnotnull THEN 'NOT NULL' END,"
+        " nullif(a.attidentity, ''), nullif(a.attgenerated, ''),"
+        " pg_get_expr(d.adbin, d.adrelid))"
+        " FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum"
+        " WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'm', 'v', 'f')"
+        f" AND c.relpersistence <> 't' AND {OURS} AND {NOT_EXTENSIONS.format('c.oid')}"
+    ),
+    "index": (
+        "SELECT i.indexrelid::regclass::text, pg_get_indexdef(i.indexrelid)"
+        " || CASE WHEN i.indisvalid THEN '' ELSE ' INVALID' END"
+        " FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        f" WHERE c.relpersistence <> 't' AND {OURS} AND {NOT_EXTENSIONS.format('c.oid')}"
+    ),
+    "constraint": (
+        "SELECT coalesce(nullif(o.conrelid, 0)::regclass::text, o.contypid::regtype::text)"
+        " || '.' || quote_ident(o.conname), pg_get_constraintdef(o.oid)"
+        " FROM pg_constraint o JOIN pg_namespace n ON n.oid = o.connamespace"
+        f" WHERE o.contype <> 'n' AND {OURS} AND {NOT_EXTENSIONS.format('o.conrelid')}"
+    ),
+    "trigger": (
+        "SELECT t.tgrelid::regclass || '.' || quote_ident(t.tgname), pg_get_triggerdef(t.oid)"
+        " FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        f" WHERE NOT t.tgisinternal AND {OURS}"
+    ),
+    "view": (
+        "SELECT c.oid::regclass::text, pg_get_viewdef(c.oid) FROM pg_class c"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('v', 'm')"
+        f" AND {OURS} AND {NOT_EXTENSIONS.format('c.oid')}"
+    ),
+    "function": (
+        "SELECT p.oid::regprocedure::text, md5(coalesce(p.prosrc, '')) FROM pg_proc p"
+        f" JOIN pg_namespace n ON n.oid = p.pronamespace WHERE {OURS}"
+        f" AND {NOT_EXTENSIONS.format('p.oid')}"
+    ),
+    "extension": "SELECT extname, '' FROM pg_extension",
+    "large objects": "SELECT 'count', count(*)::text FROM pg_largeobject_metadata",
+}
+
+
+@contextmanager
+def session(at: Address, snapshot: str = "") -> Iterator[BaseDatabaseWrapper]:
+    """A read-only transaction in which every value reads the same everywhere.
+
+    With `snapshot`, it sees what the transaction that exported it sees. Raises django.db.Error.
+    """
+    with closing(at.connect()) as connection, connection.cursor() as cursor:
+        with suppress(Error):  # PostgreSQL 13 does not have it
+            cursor.execute("SET client_connection_check_interval = '500ms'")
+        for setting in SETTINGS:
+            cursor.execute(setting)
+        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        if snapshot:
+            cursor.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+        yield connection
+
+
+def sequences(connection: BaseDatabaseWrapper) -> dict[str, int]:
+    """Where each sequence stands: twice its last value, and one more once that was given out."""
+    with connection.cursor() as cursor:
+        cursor.execute(SEQUENCES)
+        found = {}
+        for (name,) in cursor.fetchall():
+            cursor.execute(f"SELECT last_value, is_called::int FROM {name}")
+            last, called = cursor.fetchone()
+            found[name] = 2 * last + called
+        return found
+
+
+def structure(connection: BaseDatabaseWrapper) -> dict[str, list[str]]:
+    """The lines of each kind: a name, a tab, and the definition."""
+    found = {}
+    with connection.cursor() as cursor:
+        for kind, query in STRUCTURE.items():
+            cursor.execute(query)
+            found[kind] = sorted(f"{name}\t{' '.join(said.split())}" for name, said in cursor)
+    return found
+
+
+def rows(
+    at: Address, snapshot: str = "", *, stop: threading.Event, say: Callable[[str], object]
+) -> dict[str, list[Any]]:
+    """Count and digest of every table, taken by two sessions at once. Raises django.db.Error."""
+    waiting: SimpleQueue[str] = SimpleQueue()
+    with session(at, snapshot) as connection, connection.cursor() as cursor:
+        cursor.execute(TABLES)
+        names = [name for (name,) in cursor.fetchall()]
+        for name in names:  # the largest first
+            waiting.put(name)
+        found: dict[str, list[Any]] = {}
+        wrong: list[BaseException] = []
+
+        def count() -> None:
+            try:
+                with session(at, snapshot) as own, own.cursor() as asking:
+                    while not (stop.is_set() or wrong):
+                        name = waiting.get_nowait()
+                        asking.execute(ROWS.format(name))
+                        found[name] = list(asking.fetchone())
+                        say(f"{len(found)} of {len(names)} tables counted and digested.")
+            except Empty:
+                pass
+            except BaseException as error:
+                wrong.append(error)
+
+        threads = [threading.Thread(target=count, daemon=True) for _ in range(JOBS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if wrong:
+            raise wrong[0]
+    return found
