@@ -21,6 +21,8 @@ NAME_BYTES = 63
 """PostgreSQL cuts longer names off (NAMEDATALEN - 1)."""
 SWAP_SECONDS = 30
 """How long the swap tries to get rid of the others' connections."""
+ARRIVE_SECONDS = 10
+"""How long after the swap the target's address may still lead nowhere."""
 LISTS = {
     "local_preload_libraries", "search_path", "session_preload_libraries",
     "shared_preload_libraries", "temp_tablespaces", "unix_socket_directories",
@@ -259,7 +261,28 @@ class PostgreSQLReplacement:
             self._prove_here(connection)
             left = self._own(connection)
             aside = self.kept if self.kept not in left else self._named("replaced")
-            return self._rename(connection, self.target.name, aside, self.scratch.name)
+            took = self._rename(connection, self.target.name, aside, self.scratch.name)
+            self._arrived(self._place(connection, self.target.name).oid)
+            return took
+
+    def _arrived(self, oid: int) -> None:
+        """See that the target's own address leads to the database with that oid."""
+        deadline = time.monotonic() + ARRIVE_SECONDS
+        while True:
+            try:
+                with closing(self.target.connect()) as connection:
+                    found = proof.locate(connection).oid
+            except Error:
+                found = 0
+            if found == oid:
+                return
+            if time.monotonic() > deadline:
+                raise Refused(
+                    f"The databases were exchanged, but {self.target.shown} leads to the one with "
+                    f"the oid {found or 'of none'}, not to {oid}. See what a pooler there holds on "
+                    "to, then roll back or run this again."
+                )
+            time.sleep(0.05)
 
     def roll_back(self) -> float:
         """Put back what this rehearsal replaced; the seconds it took. Raises Refused."""

@@ -60,19 +60,27 @@ class Manifest:
         return hashlib.sha256(said.encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
-        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=1, sort_keys=True))
+        said = asdict(self)
+        said["sha256"] = _digest(said)
+        (folder / MANIFEST).write_text(json.dumps(said, indent=1, sort_keys=True))
+
+
+def _digest(said: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def read(folder: Path) -> Manifest:
     """The manifest of the snapshot in a folder; raises SnapshotError when there is none."""
     try:
         said = json.loads((folder / MANIFEST).read_text())
+        if said.pop("sha256") != _digest(said):
+            raise ValueError("its own digest differs")
         return Manifest(**{one.name: said[one.name] for one in fields(Manifest)})
     except FileNotFoundError:
         raise SnapshotError(
             f"There is no snapshot in {folder.name}: it was not taken to its end. Take it again."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SnapshotError(
             f"The manifest of the snapshot in {folder.name} cannot be read "
             f"({type(error).__name__}: {error}). Take the snapshot again."

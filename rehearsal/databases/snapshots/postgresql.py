@@ -94,7 +94,7 @@ def take(source: Address, target: Address | None, folder: Path, work: Work) -> M
     except Error as error:
         raise SnapshotError(
             f"The source {source.shown} cannot be read: {_first(error)}. Let its role read every "
-            "table and sequence (GRANT pg_read_all_data)."
+            "table and sequence (GRANT pg_read_all_data), and large objects if there are any."
         ) from error
     _stopped(work)
     if not tables:
