@@ -10,7 +10,7 @@ import hmac
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from django.conf import settings
@@ -119,6 +119,14 @@ def _what(before: Account | None, after: Account | None) -> str:
 def same_account(one: Account | None, other: Account | None) -> bool:
     """Whether two rows of two databases are one person's: a number or a name alone is not."""
     return bool(one and other and (one.key, one.username) == (other.key, other.username))
+
+
+def with_passwords_of(of: Mapping[str, Account], into: Mapping[str, Account]) -> dict[str, Account]:
+    """What `keep_passwords` should make of the accounts `into`."""
+    return {
+        key: replace(one, password=of[key].password) if same_account(of.get(key), one) else one
+        for key, one in into.items()
+    }
 
 
 def keep_passwords(of: Mapping[str, Account], into: BaseDatabaseWrapper) -> int:

@@ -410,7 +410,7 @@ print("done", flush=True)
 """
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.03, 0.06, 0.1, 0.14, 0.18, 0.22, 0.3])
+@pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.15, 0.25])
 def test_killed_swap_leaves_old_or_new(pair: tuple[Address, Address], delay: float) -> None:
     source, target = pair
     ready(target, source)

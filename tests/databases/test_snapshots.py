@@ -53,7 +53,7 @@ CREATE VIEW glad AS SELECT name FROM customer WHERE mood = 'glad';
 CREATE MATERIALIZED VIEW counted AS SELECT count(*) FROM customer;
 CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 CREATE TRIGGER touched BEFORE UPDATE ON customer FOR EACH ROW EXECUTE FUNCTION touch();
-CREATE PUBLICATION some FOR TABLE customer;
+CREATE PUBLICATION chosen FOR TABLE customer;
 SELECT lo_create(4711);
 SELECT setval('customer_id_seq', 12345);
 """

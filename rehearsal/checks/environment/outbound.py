@@ -8,7 +8,6 @@ from celery import Celery
 
 from rehearsal.checks.base import Failed, Inconclusive, Report
 from rehearsal.checks.environment import mail
-from rehearsal.checks.environment.services import declared_queues
 from rehearsal.checks.environment.workers import survey
 from rehearsal.conf import configuration
 
@@ -21,7 +20,7 @@ def prove_captured(report: Report, app: Celery) -> None:
     Asks this process and every worker on the broker. Raises Failed naming those that could, and
     Inconclusive where a worker is there and does not say.
     """
-    found = survey(report, app, declared_queues(app))
+    found = survey(report, app, queues=())
     routes: dict[str, Mapping[str, str]] = {"this process": mail.route()}
     for node, answers in found.answers.items():
         for answer in answers:

@@ -99,11 +99,12 @@ class Restore(Check):
     def _people(
         self, report: Report, way: replacement.Replacement, scratch: Address
     ) -> dict[str, credentials.Account]:
-        """Settle whose passwords and sessions the new database holds; returns its accounts."""
+        """Settle whose passwords and sessions it holds; returns the accounts as they must be."""
         with closing(way.target.connect()) as old, closing(scratch.connect()) as new:
-            before, there = credentials.accounts(old), credentials.accounts(new)
-            report.evidence("accounts", f"{len(there)} restored, {len(before)} there before")
+            before, expected = credentials.accounts(old), credentials.accounts(new)
+            report.evidence("accounts", f"{len(expected)} restored, {len(before)} there before")
             if configuration().credentials == "target":
+                expected = credentials.with_passwords_of(before, expected)
                 kept = credentials.keep_passwords(before, new)
                 report.evidence("passwords of the target kept", f"{kept} accounts")
             if credentials.sessions_in_database():
@@ -113,7 +114,8 @@ class Restore(Check):
                 )
             else:
                 report.evidence("sessions", "kept outside the database, so not looked at")
-            return credentials.accounts(new)
+            _unchanged(expected, credentials.accounts(new), "Staging is as it was.")
+            return expected
 
     def _look_again(
         self, report: Report, way: replacement.Replacement, expected: dict[str, credentials.Account]
@@ -122,17 +124,23 @@ class Restore(Check):
         with closing(way.target.connect()) as now:
             found = credentials.accounts(now)
         report.evidence("digest of the accounts", credentials.digest(found))
-        if changes := credentials.changed(expected, found):
-            shown = ", ".join(changes[: credentials.SHOWN])
-            more = f" and {len(changes) - credentials.SHOWN} more" if changes[10:] else ""
-            raise Failed(
-                f"Accounts were changed by something that ran beside the restore: {shown}{more}. "
-                "Find what resets them, roll back, and restore again."
-            )
+        _unchanged(expected, found, "They are in staging now: roll back.")
         report.measure("restore.accounts", len(found), "accounts")
         if _is_alias():
             facts = identity_or_error(configuration().target)
             report.evidence("restored into", describe(facts))
+
+
+def _unchanged(
+    expected: dict[str, credentials.Account], found: dict[str, credentials.Account], where: str
+) -> None:
+    if not (changes := credentials.changed(expected, found)):
+        return
+    shown, more = changes[: credentials.SHOWN], len(changes) - credentials.SHOWN
+    raise Failed(
+        f"Accounts are not as they were: {'; '.join(shown)}{f'; and {more} more' * (more > 0)}. "
+        f"Find what changed them, and restore again. {where}"
+    )
 
 
 def _is_alias() -> bool:

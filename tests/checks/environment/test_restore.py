@@ -1,0 +1,257 @@
+"""1.1 and 1.2 performed on real servers: nobody is mailed or locked out, nothing is lost."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.hashers import check_password, make_password
+from django.contrib.sessions.backends.db import SessionStore
+from django.core.management import CommandError, call_command
+
+from demo import servers
+from rehearsal.checks import base
+from rehearsal.checks.environment import mail
+from rehearsal.databases import snapshots
+from rehearsal.databases.address import Address, AddressError, of
+from tests.databases.test_replacement import address, content, databases, execute, made
+from tests.databases.test_snapshots import vouch
+
+SESSION_USER = 3
+USERS = """
+CREATE TABLE auth_user (id integer PRIMARY KEY, username varchar(150) NOT NULL,
+ password varchar(128) NOT NULL, is_active boolean NOT NULL, is_staff boolean NOT NULL,
+ is_superuser boolean NOT NULL);
+CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL,
+ expire_date timestamptz NOT NULL);
+INSERT INTO auth_user SELECT n, 'user' || n, '{password}', true, n % 2 = 0, n = 1
+ FROM generate_series(1, {count}) n;
+"""
+PASSWORD = make_password("correct horse", hasher="pbkdf2_sha256")
+
+
+@pytest.fixture(autouse=True)
+def allow_databases(django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        yield
+
+
+@pytest.fixture
+def pair(
+    tmp_path: Path, settings: object, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Address, Address]]:
+    """Production and an enrolled staging with a few accounts, as the configuration names them."""
+    made("office_production", "production")
+    made("office_staging", "old")
+    both = address("office_production"), address("office_staging")
+    for at in both:
+        execute(USERS.format(password=PASSWORD, count=6), at.name)
+        url = f"postgresql://{at.user}:{at.password}@{at.host}:{at.port}/{at.name}"
+        monkeypatch.setenv(f"{at.name.upper()}_URL", url)
+    settings.REHEARSAL = {  # type: ignore[attr-defined]
+        **settings.REHEARSAL,  # type: ignore[attr-defined]
+        "FOLDER": str(tmp_path / "kept"),
+        "POSTGRESQL_BIN": str(servers.binaries()),
+        "SOURCE": "OFFICE_PRODUCTION_URL",
+        "TARGET": "OFFICE_STAGING_URL",
+    }
+    call_command("rehearsal_enroll", yes="office_staging")
+    yield both
+    for name in databases():
+        if name.startswith("office_"):
+            execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def perform(check: str, number: int = 7) -> tuple[str, str, base.Report]:
+    """Status, sentence and report of a check of section 1."""
+    now = datetime.datetime.now(datetime.UTC)
+    report = base.Report("a line", base.Rehearsed(number, "0" * 40, now))
+    try:
+        base.build(f"rehearsal.checks.environment.{check}", {}).run(report)
+    except base.Outcome as outcome:
+        return outcome.status, str(outcome), report
+    return "passed", report.said, report
+
+
+def measured(report: base.Report) -> dict[str, float]:
+    return {one.name: one.value for one in report.measurements}
+
+
+def test_snapshot_and_restore(pair: tuple[Address, Address]) -> None:
+    execute("DELETE FROM auth_user WHERE id = 6", "office_staging")
+    session = SessionStore().encode(
+        {"_auth_user_id": str(SESSION_USER), "_auth_user_backend": "any"}
+    )
+    execute(
+        f"INSERT INTO django_session VALUES ('mine', '{session}', now() + interval '1 day')",
+        "office_staging",
+    )
+    execute("INSERT INTO django_session VALUES ('theirs', 'x', now())", "office_production")
+    status, said, report = perform("Snapshot")
+    assert status == "passed", said
+    assert "in 3 tables taken from" in said
+    assert measured(report)["snapshot.rows"] == 8
+    status, said, report = perform("Restore")
+    assert status == "passed", said
+    assert "8 rows in 3 tables restored and verified; 6 accounts as they were" in said
+    assert content("office_staging") == "production"
+    assert content("office_staging_before_7") == "old"
+    assert execute("SELECT session_key FROM django_session", "office_staging") == [("mine",)]
+    assert measured(report)["restore.downtime_seconds"] > 0
+    assert str(report.facts["sessions"]).startswith("1 of this environment kept, 1 of")
+    (password,) = execute("SELECT password FROM auth_user WHERE id = 6", "office_staging")[0]
+    assert check_password("correct horse", password)
+    assert PASSWORD not in f"{report.facts} {report.output}"
+    status, said, report = perform("Restore", number=7)
+    assert status == "passed", said
+    assert content("office_staging_before_7") == "old"
+
+
+def test_passwords_of_the_target(pair: tuple[Address, Address], settings: object) -> None:
+    settings.REHEARSAL = {**settings.REHEARSAL, "CREDENTIALS": "target"}  # type: ignore[attr-defined]
+    execute("UPDATE auth_user SET password = 'staging' WHERE id = 2", "office_staging")
+    perform("Snapshot")
+    status, said, report = perform("Restore")
+    assert status == "passed", said
+    found = execute("SELECT password = 'staging' FROM auth_user ORDER BY id", "office_staging")
+    assert [one for (one,) in found] == [False, True, False, False, False, False]
+    assert report.facts["passwords of the target kept"] == "6 accounts"
+
+
+def test_planted_reset_is_named(pair: tuple[Address, Address]) -> None:
+    """Something resets a password while the data is put in place: here, a trigger in it."""
+    perform("Snapshot")
+    execute(
+        "CREATE FUNCTION reset() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS"
+        " $$ BEGIN UPDATE auth_user SET password = '!' WHERE id = 4; RETURN NULL; END $$;"
+        " CREATE TRIGGER reset AFTER DELETE ON django_session EXECUTE FUNCTION reset()",
+        "office_production",
+    )
+    perform("Snapshot")
+    status, said, _ = perform("Restore")
+    assert (status, "user4 (password reset)" in said) == ("failed", True), said
+    assert content("office_staging") == "old"
+
+
+def test_mail_that_could_reach_people(pair: tuple[Address, Address], settings: object) -> None:
+    perform("Snapshot")
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"  # type: ignore[attr-defined]
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "smtp.example.org", 25  # type: ignore[attr-defined]
+    status, said, _ = perform("Restore")
+    assert status == "failed"
+    assert "this process would mail to the SMTP server smtp.example.org:25" in said
+    assert "MAIL_SINKS" in said
+    assert content("office_staging") == "old"
+    settings.REHEARSAL = {**settings.REHEARSAL, "MAIL_SINKS": ["smtp.example.org"]}  # type: ignore[attr-defined]
+    assert perform("Restore")[0] == "passed"
+
+
+@pytest.mark.parametrize(
+    ("route", "sinks", "captured"),
+    [
+        ({"backend": "a.B", "server": "mail:25"}, ("mail",), True),
+        ({"backend": "a.B", "server": "mail:25"}, ("mail:25",), True),
+        ({"backend": "a.B", "server": "mail:25"}, ("mail:1025", "a.B"), False),
+        ({"backend": "anymail.Backend"}, (), False),
+        ({"backend": "anymail.Backend"}, ("anymail.Backend",), True),
+        ({"backend": "a.B", "error": "no such module"}, (), False),
+        ({"backend": "a.B", "captures": "yes"}, (), True),
+        ({}, ("",), False),
+    ],
+)
+def test_where_mail_leads(route: dict[str, str], sinks: tuple[str, ...], captured: bool) -> None:
+    assert bool(mail.leads_nowhere(route, sinks)) is captured
+
+
+def test_own_route(settings: object) -> None:
+    assert mail.route()["captures"] == "yes"  # pytest-django's memory
+    settings.EMAIL_BACKEND = "no.such.Backend"  # type: ignore[attr-defined]
+    assert "cannot be imported" in mail.leads(mail.route())
+
+
+def test_damaged_snapshot_leaves_staging_alone(pair: tuple[Address, Address]) -> None:
+    perform("Snapshot")
+    archive = snapshots.load(snapshots.of_rehearsal(7)).archive / "toc.dat"
+    archive.write_bytes(archive.read_bytes()[:-1])
+    status, said, _ = perform("Restore")
+    assert (status, "toc.dat of the snapshot is not what it was" in said) == ("failed", True), said
+    assert content("office_staging") == "old"
+
+
+def test_restore_that_differs_from_the_manifest(pair: tuple[Address, Address]) -> None:
+    """The archive is whole and holds something else than was counted."""
+    perform("Snapshot")
+    folder = snapshots.of_rehearsal(7)
+    taken = snapshots.load(folder).manifest
+    replace(taken, tables={**taken.tables, "public.content": [2, "0/0"]}).save(folder)
+    status, said, _ = perform("Restore")
+    assert (status, "table public.content has 1 rows, not 2" in said) == ("failed", True), said
+    assert content("office_staging") == "old"
+    assert "office_staging_before_7" not in databases()
+
+
+def test_production_as_target(pair: tuple[Address, Address], settings: object) -> None:
+    perform("Snapshot")
+    settings.REHEARSAL = {**settings.REHEARSAL, "TARGET": "OFFICE_PRODUCTION_URL"}  # type: ignore[attr-defined]
+    status, said, _ = perform("Restore")
+    assert (status, "The target is the source" in said) == ("failed", True), said
+    with pytest.raises(CommandError, match="does not hold 'staging'"):
+        call_command("rehearsal_enroll", yes="office_production")
+    assert content("office_production") == "production"
+
+
+def test_enrolling_asks_for_the_name(pair: tuple[Address, Address]) -> None:
+    with pytest.raises(CommandError, match="'office_staging' was expected, 'y' was given"):
+        call_command("rehearsal_enroll", yes="y")
+
+
+def test_not_configured(settings: object, tmp_path: Path) -> None:
+    settings.REHEARSAL = {**settings.REHEARSAL, "FOLDER": str(tmp_path)}  # type: ignore[attr-defined]
+    status, said, _ = perform("Snapshot")
+    assert (status, "Nothing says where production is" in said) == ("inconclusive", True)
+    status, said, _ = perform("Restore")
+    assert (status, "There is no snapshot in rehearsal-7" in said) == ("failed", True)
+
+
+def test_adopted_archive(pair: tuple[Address, Address], settings: object, tmp_path: Path) -> None:
+    perform("Snapshot")
+    path = tmp_path / "nightly"
+    shutil.copytree(snapshots.load(snapshots.of_rehearsal(7)).archive, path)
+    vouch(path)
+    settings.REHEARSAL = {**settings.REHEARSAL, "SNAPSHOT": str(path), "SOURCE": ""}  # type: ignore[attr-defined]
+    status, said, _ = perform("Snapshot", number=8)
+    assert status == "passed", said
+    status, said, _ = perform("Restore", number=8)
+    assert status == "passed", said
+    assert "without counts to compare it with" in said
+    assert content("office_staging") == "production"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (None, "neither an alias in DATABASES nor an environment variable"),
+        ("mysql://u:secret@h/db", "holds a URL of a kind that is not served"),
+        ("postgresql://u:secret@h:port/db", "does not hold a URL that can be read"),
+        ("postgresql://u:secret@h/", "names no database"),
+    ],
+)
+def test_wrong_address(url: str | None, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if url:
+        monkeypatch.setenv("SOME_URL", url)
+    with pytest.raises(AddressError, match=expected) as raised:
+        of("SOME_URL")
+    assert "secret" not in str(raised.value)
+
+
+def test_address_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_URL", "postgresql://me:sec%40ret@db.example:5433/shop?sslmode=require")
+    found = of("SOME_URL")
+    assert found.password == "sec@ret"
+    assert "sec" not in f"{found!r} {found.shown}"
+    assert found.environment()["PGSSLMODE"] == "require"
+    assert found.shown == "me@db.example:5433/shop"
