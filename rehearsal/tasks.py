@@ -73,23 +73,30 @@ def cancel(number: int, *, by: str) -> bool:
     Returns False when there was nothing left to cancel.
     """
     with change(number, by) as made:
-        items = items_of(number)
-        unsettled = [item for item in items if item.status in ACTIVE | {Status.PENDING}]
         if made.rehearsal.closed_at is not None or made.rehearsal.cancelled_by:
             return False
-        for item in unsettled:
-            running = item.status == Status.RUNNING
-            made.move(
-                item,
-                Status.INCONCLUSIVE if running else Status.SKIPPED,
-                summary=f"Cancelled by {by} {'while it ran' if running else 'before it ran'}.",
-                token="",
-                finished_at=Now(),
-            )
+        items = items_of(number)
+        # A claim takes no lock: what was claimed after it was read is read and decided once more.
+        while not all([_cancel(made, item, by) for item in items]):
+            items = items_of(number)
         made.rehearsal.cancelled_by = by
         made.note("cancelled")
         _close(made, items)
     return True
+
+
+def _cancel(made: Change, item: CheckItem, by: str) -> bool:
+    """Decide an item that is not settled; returns False when it no longer stands as it was read."""
+    if item.status not in ACTIVE | {Status.PENDING}:
+        return True
+    running = item.status == Status.RUNNING
+    return made.move(
+        item,
+        Status.INCONCLUSIVE if running else Status.SKIPPED,
+        summary=f"Cancelled by {by} {'while it ran' if running else 'before it ran'}.",
+        token="",
+        finished_at=Now(),
+    )
 
 
 def rerun(number: int, *, by: str, ref: str | None = None) -> int:

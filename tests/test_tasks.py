@@ -192,6 +192,38 @@ def test_a_cancelled_rehearsal_is_decided_at_once() -> None:
     begin("Passes")
 
 
+def test_what_is_claimed_while_the_cancel_reads_is_cancelled_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rehearsal = begin("Passes")
+    claims: list[CheckItem | None] = []
+    read = tasks.items_of
+
+    def claim(pk: int) -> None:
+        claims.append(tasks._claim(pk, 1, worker="w", task_id="t"))
+        connections.close_all()
+
+    def items_of(number: int) -> list[CheckItem]:
+        items = read(number)
+        if not claims:
+            thread = threading.Thread(target=claim, args=[items[0].pk])
+            thread.start()
+            thread.join()
+        return items
+
+    monkeypatch.setattr(tasks, "items_of", items_of)
+    if connections["rehearsal"].vendor == "sqlite":
+        pytest.skip("on SQLite the cancel's lock is the file's, so nobody can claim meanwhile")
+    assert tasks.cancel(rehearsal.number, by="tester")
+    assert claims[0] is not None
+    assert statuses(rehearsal) == ["inconclusive"]
+    item = rehearsal.items.get()
+    assert not CheckItem.objects.filter(pk=item.pk, token=claims[0].token).exists()
+    assert [event.after for event in rehearsal.events.filter(ref="1.1")][-2:] == [
+        "running", "inconclusive",
+    ]  # fmt: skip
+
+
 def test_the_journal_shows_what_was_changed_in_it() -> None:
     rehearsal = begin("Passes", "Ends")
     work(rehearsal)
