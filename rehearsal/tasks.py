@@ -10,7 +10,7 @@ import datetime
 import logging
 import traceback
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task, current_app, shared_task, states
@@ -77,7 +77,7 @@ def cancel(number: int, *, by: str) -> bool:
             return False
         items = items_of(number)
         # A claim takes no lock: what was claimed after it was read is read and decided once more.
-        while not all([_cancel(made, item, by) for item in items]):
+        while not all(_cancel(made, item, by) for item in items):
             items = items_of(number)
         made.rehearsal.cancelled_by = by
         made.note("cancelled")
@@ -268,7 +268,13 @@ def _report(item: CheckItem) -> base.Report:
 def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
     """Run the item's check; whatever happens in it becomes a status and a sentence."""
     try:
-        base.build(item.check_path, item.options).run(report)
+        run: Callable[[base.Report], object] = base.build(item.check_path, item.options).run
+        if (returned := run(report)) is not None:
+            # An `async def`, a generator or `return False`: nothing was looked at, or not approved.
+            raise TypeError(
+                f"run() returned {type(returned).__name__!r} where nothing was expected: let it "
+                "look at once, and raise Failed or Inconclusive when the item does not pass"
+            )
     except base.Outcome as outcome:
         return Status(outcome.status), report.redact(str(outcome))
     except SoftTimeLimitExceeded:

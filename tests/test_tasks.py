@@ -40,6 +40,31 @@ def test_every_outcome_becomes_its_status() -> None:
     assert "Traceback" in broken.output
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("check", ["ReturnsFalse", "IsAsynchronous", "IsGenerator"])
+def test_a_check_that_returns_something_has_not_passed(check: str) -> None:
+    rehearsal = begin(check)
+    work(rehearsal)
+    item = rehearsal.items.get()
+    assert item.status == "failed"
+    assert "where nothing was expected" in item.summary
+
+
+@pytest.mark.parametrize("what", ["nan", "bytes", "name", "unit"])
+def test_what_the_records_cannot_hold_fails_the_check_and_not_its_worker(what: str) -> None:
+    rehearsal = begin(f"RecordsOddly what={what}")
+    work(rehearsal)
+    item = rehearsal.items.get()
+    assert item.status == "failed"
+    assert item.summary.startswith("The check itself broke")
+
+
+def test_the_name_of_a_fact_is_as_clean_as_the_fact() -> None:
+    rehearsal = begin("RecordsOddly what=key")
+    work(rehearsal)
+    assert rehearsal.items.get().evidence == {"token=[redacted]": 1}
+
+
 def test_a_passing_item_keeps_its_evidence_and_measurements() -> None:
     rehearsal = begin("Passes")
     work(rehearsal)
