@@ -184,9 +184,10 @@ def load(path: str) -> type[Check]:
     """The check class at a dotted path; raises BindingError when there is none."""
     try:
         found = import_string(path)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # whatever a module of the project does when it is imported
+        said = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         raise BindingError(
-            f"the check {path!r} cannot be imported ({error}); name an existing check class"
+            f"the check {path!r} cannot be imported ({said}); name an existing check class"
         ) from error
     if not (isinstance(found, type) and issubclass(found, Check)):
         raise BindingError(f"{path!r} is not a check; name a class that extends {Check.__name__}")
@@ -203,7 +204,7 @@ def build(path: str, options: dict[str, object]) -> Check:
             raise BindingError(f"the check {path!r} has no option {name!r}; {has}")
     try:
         return found(**options)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         raise BindingError(f"the check {path!r} refuses its options: {error}") from error
 
 
