@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 
-from django.db import IntegrityError
+from django.db import DataError, IntegrityError
 
 from rehearsal import checklist
 from rehearsal.checks import base
@@ -33,9 +33,15 @@ class AlreadyOpen(Exception):
 
 @contextmanager
 def one_open() -> Iterator[None]:
-    """Around a transaction that opens a rehearsal: raises AlreadyOpen where the database does."""
+    """Around a transaction that opens a rehearsal: raises AlreadyOpen where the database does.
+
+    Raises StartError for what the database cannot hold.
+    """
     try:
         yield
+    except DataError as error:
+        said = str(error).splitlines()[0]
+        raise StartError(f"The records cannot hold this ({said}): leave it out.") from error
     except IntegrityError as error:
         if "rehearsal_one_open" not in str(error) and "environment" not in str(error):
             raise
@@ -79,6 +85,12 @@ def create(
     rehearsal is open in the environment.
     """
     parsed, bindings = bound(text)
+    for name, value, most in (("starter's name", by, 200), ("revision", revision, 100)):
+        if len(value) > most or not value.isprintable():
+            raise StartError(
+                f"The {name} is {value[:most]!r}, where at most {most} characters were expected, "
+                "all of them printable: shorten it."
+            )
     unknown = sorted(set(only) - {item.ref for item in parsed.items})
     if unknown:
         raise StartError(

@@ -13,10 +13,11 @@ def ticked(rehearsal: Rehearsal) -> str:
     """The frozen document with its boxes ticked and the evidence under each line."""
     outcomes = {
         item.ref: checklist.Outcome(
-            ticked=item.status == Status.PASSED, evidence=tuple(_evidence(item))
+            ticked=item.status == Status.PASSED,
+            # A line whose turn has not come says nothing, and loses a tick it came with.
+            evidence=() if item.status == Status.PENDING else tuple(_evidence(item)),
         )
         for item in rehearsal.items.select_related("section").prefetch_related("measurements")
-        if item.status != Status.PENDING
     }
     return checklist.render(checklist.parse(rehearsal.checklist_text), outcomes)
 
@@ -96,7 +97,7 @@ def as_junit(rehearsal: Rehearsal) -> str:
         suite = ElementTree.SubElement(
             root,
             "testsuite",
-            name=str(section),
+            name=_xml(str(section)),
             tests=str(len(own)),
             failures=str(told.count("failure")),
             errors=str(told.count("error")),

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import datetime
 import logging
+import re
 import traceback
 import uuid
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task, current_app, shared_task, states
@@ -43,6 +44,8 @@ RING_AGAIN_AFTER = 5
 """Seconds a queued item waits unclaimed before its message counts as lost."""
 MAXIMUM_ATTEMPTS = 3
 """How often a check that is safe to repeat may lose its worker."""
+BROKER_ERRORS = (OperationalError, OSError, ImportError, KeyError, ValueError)
+"""A broker that cannot be reached; the last three, an address that nobody can read."""
 
 
 # Start, and what a person may ask of a rehearsal.
@@ -59,6 +62,8 @@ def start(
     """
     if revision is None:
         revision = conf.revision()
+    if re.fullmatch("[0-9A-Fa-f]{7,64}", revision):
+        revision = revision.lower()  # as git writes it, so that it can be compared
     with plan.one_open(), transaction.atomic(using=router.db_for_write(Rehearsal)):
         rehearsal, items = plan.create(text, by=by, revision=revision, only=only)
         with change(rehearsal.number, by) as made:
@@ -73,23 +78,30 @@ def cancel(number: int, *, by: str) -> bool:
     Returns False when there was nothing left to cancel.
     """
     with change(number, by) as made:
-        items = items_of(number)
-        unsettled = [item for item in items if item.status in ACTIVE | {Status.PENDING}]
         if made.rehearsal.closed_at is not None or made.rehearsal.cancelled_by:
             return False
-        for item in unsettled:
-            running = item.status == Status.RUNNING
-            made.move(
-                item,
-                Status.INCONCLUSIVE if running else Status.SKIPPED,
-                summary=f"Cancelled by {by} {'while it ran' if running else 'before it ran'}.",
-                token="",
-                finished_at=Now(),
-            )
+        items = items_of(number)
+        # A claim takes no lock: what was claimed after it was read is read and decided once more.
+        while not all(_cancel(made, item, by) for item in items):
+            items = items_of(number)
         made.rehearsal.cancelled_by = by
         made.note("cancelled")
         _close(made, items)
     return True
+
+
+def _cancel(made: Change, item: CheckItem, by: str) -> bool:
+    """Decide an item that is not settled; returns False when it no longer stands as it was read."""
+    if item.status not in ACTIVE | {Status.PENDING}:
+        return True
+    running = item.status == Status.RUNNING
+    return made.move(
+        item,
+        Status.INCONCLUSIVE if running else Status.SKIPPED,
+        summary=f"Cancelled by {by} {'while it ran' if running else 'before it ran'}.",
+        token="",
+        finished_at=Now(),
+    )
 
 
 def rerun(number: int, *, by: str, ref: str | None = None) -> int:
@@ -189,7 +201,7 @@ def _ring(messages: Iterable[tuple[int, int, int]]) -> None:
                     producer=producer,
                     retry_policy={"max_retries": 1, "interval_start": 0},
                 )
-    except OperationalError as error:
+    except BROKER_ERRORS as error:
         # Nothing is lost: what is queued stays so, and the sweep rings again.
         logger.warning("The broker cannot be reached, the sweep will ring again: %s", error)
 
@@ -261,7 +273,13 @@ def _report(item: CheckItem) -> base.Report:
 def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
     """Run the item's check; whatever happens in it becomes a status and a sentence."""
     try:
-        base.build(item.check_path, item.options).run(report)
+        run: Callable[[base.Report], object] = base.build(item.check_path, item.options).run
+        if (returned := run(report)) is not None:
+            # An `async def`, a generator or `return False`: nothing was looked at, or not approved.
+            raise TypeError(
+                f"run() returned {type(returned).__name__!r} where nothing was expected: let it "
+                "look at once, and raise Failed or Inconclusive when the item does not pass"
+            )
     except base.Outcome as outcome:
         return Status(outcome.status), report.redact(str(outcome))
     except SoftTimeLimitExceeded:
@@ -360,19 +378,28 @@ def queue_length() -> int | None:
     try:
         with current_app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
-            answer = connection.default_channel.queue_declare(queue=queue, passive=True)
-            return int(answer.message_count)
-    except connection.channel_errors:
-        return 0
-    except (OSError, OperationalError, *connection.connection_errors):
+            try:
+                answer = connection.default_channel.queue_declare(queue=queue, passive=True)
+                return int(answer.message_count)
+            except connection.channel_errors:
+                return 0
+            except connection.connection_errors:
+                return None
+    except BROKER_ERRORS:
         return None
 
 
 def consumers() -> list[str]:
     """The worker nodes that consume our queue; raises OperationalError without a broker."""
-    with current_app.connection_for_write() as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
-        queues = current_app.control.inspect(timeout=1.0, connection=connection).active_queues()
+    try:
+        with current_app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+            inspect = current_app.control.inspect(timeout=1.0, connection=connection)
+            queues = inspect.active_queues()
+    except ValueError:  # its words would hold a part of the address, and that may be a password
+        raise OperationalError("its address cannot be read") from None
+    except (ImportError, KeyError) as error:
+        raise OperationalError(str(error.args[0])) from error
     queue = conf.configuration().queue
     return sorted(
         node for node, served in (queues or {}).items() if any(q["name"] == queue for q in served)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -119,3 +120,42 @@ class TakesForEver(Check):
 
     def run(self, report: Report) -> None:
         time.sleep(60)
+
+
+@dataclass(frozen=True)
+class ReturnsFalse(Passes):
+    def run(self, report: Report) -> None:
+        return False  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class IsAsynchronous(Passes):
+    async def run(self, report: Report) -> None:  # type: ignore[override]
+        raise Failed("Nobody awaits this: do not write it so.")
+
+
+@dataclass(frozen=True)
+class IsGenerator(Passes):
+    def run(self, report: Report) -> Iterator[None]:  # type: ignore[override]
+        raise Failed("Nobody asks this for its first value: do not write it so.")
+        yield
+
+
+@dataclass(frozen=True)
+class RecordsOddly(Passes):
+    """Records what no database takes, or only when it was cleaned."""
+
+    what: str = ""
+
+    def run(self, report: Report) -> None:
+        match self.what:
+            case "nan":
+                report.evidence("ratio", float("nan"))
+            case "bytes":
+                report.evidence("body", b"abc")  # type: ignore[arg-type]
+            case "name":
+                report.measure("n" * 201, 1, "s")
+            case "unit":
+                report.measure("name", 1, "u" * 41)
+            case "key":
+                report.evidence("token=abcd\x001234", 1)

@@ -304,6 +304,21 @@ def test_a_reworded_line_takes_the_adopted_binding_and_says_so(
         "`python manage.py unclosed 'quote`",
         "Run `rm -rf /` and `python manage.py migrate`.",
         "Water the plants.",
+        # Another thing in the place of one, or beside it.
+        "Verify Redis, Celery workers, and web processes are online.",
+        "Verify Redis, Celery workers, web and beat processes are online.",
+        "Verify Redis, Celery workers, and beat processes are online and monitored.",
+        "Verify Redis, Celery workers, and beat processes are online for tenants.",
+        "Create a StaffTask with resource booking spec and confirm booking disappears.",
+        "Confirm no pending migrations remain unreviewed.",
+        # A command that is spoken of, or one of several.
+        "Run `pytest a.py` and `pytest b.py`.",
+        "Run `pytest -m smoke` and then `python manage.py check`.",
+        "Apply migrations: `python manage.py migrate` and `python manage.py migrate --plan`.",
+        "Pin `pytest` in the requirements.",
+        "Write down when `python manage.py flush` was last used.",
+        "Confirm that `pytest tests/test_bug.py` still fails.",
+        "`pytest tests/test_bug.py` fails as before.",
     ],
 )
 def test_anything_else_is_a_persons(line: str) -> None:
@@ -316,6 +331,9 @@ def test_anything_else_is_a_persons(line: str) -> None:
     ("line", "check"),
     [
         ("`pytest -k new`", PYTEST),
+        ("Core routes \u2014 `pytest -k new`", PYTEST),
+        ("Ensure that `pytest -k new` passes.", PYTEST),
+        ("Smoke tests via `pytest -k new`", PYTEST),
         ("Run ``pytest 'a b'`` and read `x`.", PYTEST),
         ("`python manage.py check --deploy` shows no issues.", MANAGE),
         ("Apply migrations: `python manage.py flush`.", MANAGE),
@@ -336,7 +354,8 @@ def test_a_command_is_run_as_the_line_says(line: str, check: str) -> None:
         (("staging", "production"), ("production", "staging"), False),
         (("table_a", "here"), ("table_b", "here"), False),
         (("node3", "here"), ("node4", "here"), False),
-        (("there", "here"), ("yonder", "here"), True),
+        (("there", "here"), ("yonder", "here"), False),
+        (("there", "here"), ("there right", "here"), True),
     ],
 )
 def test_direction_and_identifiers_are_part_of_what_a_line_says(
@@ -346,6 +365,23 @@ def test_direction_and_identifiers_are_part_of_what_a_line_says(
     adopted = under_heading(line.format(*adopted_words) + " <!-- check: a.B -->")
     (binding,) = bind(under_heading(line.format(*words)), adopted)
     assert binding.check == ("a.B" if bound_alike else PERSON_CONFIRMS)
+
+
+@pytest.mark.parametrize(
+    ("heading", "check"),
+    [
+        ("8. Production", PERSON_CONFIRMS),
+        ("8. Go live", PERSON_CONFIRMS),
+        ("8. Production data on staging", "rehearsal.checks.migrations.Apply"),
+        ("8. Productivity", "rehearsal.checks.migrations.Apply"),
+    ],
+)
+def test_the_same_words_about_production_are_a_persons(heading: str, check: str) -> None:
+    line = "- [ ] Apply migrations: `python manage.py migrate`."
+    (binding,) = bind(parse(f"## {heading}\n{line}\n"), parse(ADOPTED.read_bytes()))
+    assert binding.check == check
+    own = parse(f"## {heading}\n{line} <!-- check: a.B -->\n{line}\n")
+    assert [one.check for one in bind(own, parse(ADOPTED.read_bytes()))] == ["a.B", check]
 
 
 def test_an_adopted_line_serves_one_rewording_the_closest() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -65,3 +66,16 @@ def test_commands_that_prove_something_tick_their_lines() -> None:
     ticked = records.ticked(items["3.1"].rehearsal)
     assert ticked.count("- [x]") == len(HONEST)
     assert "  - passed: `1 passed in" in ticked
+
+
+def test_a_tick_that_came_with_the_document_goes_until_it_is_earned() -> None:
+    text = ADOPTED.read_text().replace("- [ ]", "- [x]")
+    rehearsal = tasks.start(text, by="tester", revision="abc")
+    assert "pending" in set(rehearsal.items.values_list("status", flat=True))
+    assert "[x]" not in records.ticked(rehearsal)
+
+
+def test_a_title_with_control_characters_is_still_xml() -> None:
+    rehearsal = tasks.start("## A\x1bB\n- [ ] Water the plants.\n", by="tester", revision="abc")
+    (suite,) = ElementTree.fromstring(records.as_junit(rehearsal))
+    assert suite.get("name") == "1. AB"

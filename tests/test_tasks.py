@@ -40,6 +40,31 @@ def test_every_outcome_becomes_its_status() -> None:
     assert "Traceback" in broken.output
 
 
+@pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
+@pytest.mark.parametrize("check", ["ReturnsFalse", "IsAsynchronous", "IsGenerator"])
+def test_a_check_that_returns_something_has_not_passed(check: str) -> None:
+    rehearsal = begin(check)
+    work(rehearsal)
+    item = rehearsal.items.get()
+    assert item.status == "failed"
+    assert "where nothing was expected" in item.summary
+
+
+@pytest.mark.parametrize("what", ["nan", "bytes", "name", "unit"])
+def test_what_the_records_cannot_hold_fails_the_check_and_not_its_worker(what: str) -> None:
+    rehearsal = begin(f"RecordsOddly what={what}")
+    work(rehearsal)
+    item = rehearsal.items.get()
+    assert item.status == "failed"
+    assert item.summary.startswith("The check itself broke")
+
+
+def test_the_name_of_a_fact_is_as_clean_as_the_fact() -> None:
+    rehearsal = begin("RecordsOddly what=key")
+    work(rehearsal)
+    assert rehearsal.items.get().evidence == {"token=[redacted]": 1}
+
+
 def test_a_passing_item_keeps_its_evidence_and_measurements() -> None:
     rehearsal = begin("Passes")
     work(rehearsal)
@@ -190,6 +215,38 @@ def test_a_cancelled_rehearsal_is_decided_at_once() -> None:
     assert rehearsal.verdict == Verdict.CANCELLED
     assert rehearsal.closed_at is not None
     begin("Passes")
+
+
+def test_what_is_claimed_while_the_cancel_reads_is_cancelled_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rehearsal = begin("Passes")
+    claims: list[CheckItem | None] = []
+    read = tasks.items_of
+
+    def claim(pk: int) -> None:
+        claims.append(tasks._claim(pk, 1, worker="w", task_id="t"))
+        connections.close_all()
+
+    def items_of(number: int) -> list[CheckItem]:
+        items = read(number)
+        if not claims:
+            thread = threading.Thread(target=claim, args=[items[0].pk])
+            thread.start()
+            thread.join()
+        return items
+
+    monkeypatch.setattr(tasks, "items_of", items_of)
+    if connections["rehearsal"].vendor == "sqlite":
+        pytest.skip("on SQLite the cancel's lock is the file's, so nobody can claim meanwhile")
+    assert tasks.cancel(rehearsal.number, by="tester")
+    assert claims[0] is not None
+    assert statuses(rehearsal) == ["inconclusive"]
+    item = rehearsal.items.get()
+    assert not CheckItem.objects.filter(pk=item.pk, token=claims[0].token).exists()
+    assert [event.after for event in rehearsal.events.filter(ref="1.1")][-2:] == [
+        "running", "inconclusive",
+    ]  # fmt: skip
 
 
 def test_the_journal_shows_what_was_changed_in_it() -> None:

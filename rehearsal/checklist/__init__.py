@@ -6,7 +6,7 @@ knows Django.
 """
 
 from rehearsal.checklist.bind import COMMAND_CHECKS, PERSON_CONFIRMS, Binding, bind
-from rehearsal.checklist.markdown import ChecklistError, first_code_span
+from rehearsal.checklist.markdown import ChecklistError, code_spans, first_code_span
 from rehearsal.checklist.parse import Checklist, Item, Section, parse
 from rehearsal.checklist.render import Outcome, render
 
@@ -20,6 +20,7 @@ __all__ = [
     "Outcome",
     "Section",
     "bind",
+    "code_spans",
     "first_code_span",
     "parse",
     "render",

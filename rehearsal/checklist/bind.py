@@ -1,14 +1,22 @@
 """Which check serves which line: its own comment, the adopted line, its command, a person.
 
 A reworded line takes the adopted line's check only where nothing that could turn the meaning has
-changed. Besides sharing most of their words, the two lines must agree, in order, on
+changed. Besides sharing most of their words, with words only added or only left out and none put in
+the place of another, the two lines must agree, in order, on
 
 - the first word, which says what is done;
 - what stands in code spans, the arguments of pytest apart;
 - words that turn a sentence round or move it elsewhere (`not`, `offline`, `production`);
+- commas and words that join things (`and`, `with`, `for`): another thing is another line;
 - identifiers: words with digits, underscores or inner capitals;
 - names, by their first word: "Project Central" may become "Project Management Portal", "Celery"
   may not become "Gunicorn".
+
+A command in another line is run where the line says one command and that it is to be run or to
+pass: "Run `pytest`" does, "Pin `pytest`" does not.
+
+A heading that speaks of production, and not of staging, leaves its lines to a person: they are the
+same words about another place.
 
 Where that is too strict, a person confirms the line or a comment binds it: a check too few is
 seen, a wrong tick is not.
@@ -42,8 +50,21 @@ _TURNING_WORD = re.compile(
     r"(pre)?prod(uction)?|stag(e|ing)|dev(elopment)?|test(ing)?|qa|uat|sandbox|demo|canary|local|"
     r"live|online|offline|(en|dis)abled?|on|off|up|down|(un)?healthy|green|red|pass(es|ed)?|"
     r"fail(s|ed|ure)?|(un)?success(ful)?|before|after|until|old|new|previous|next|latest|oldest|"
-    r"current|first|last|all|any|some|every|each|only|both|either"
+    r"current|first|last|all|any|some|every|each|only|both|either|un\w+"
 )
+# Words that bring another thing, or another condition, into a line.
+_JOINING_WORD = re.compile(
+    r"plus|with|including|but|then|also|via|per|for|from|to|into?|at|by|of|against|under|over|"
+    r"through|during|while|when|if|as"
+)
+_LISTS = re.compile(r"[,;/&+]")
+_PRODUCTION = re.compile(r"\b(prod(uction)?|live)\b", re.IGNORECASE)
+_STAGING = re.compile(r"\bstag(e|ing)\b", re.IGNORECASE)
+_EMPTY_WORD = re.compile(r"the|an?|that|this|our|their|its|please")
+# How a line says that its command is to be run, or is to pass; and that it is not.
+_RUNS = re.compile(r"(re)?run|execute|perform|launch|start|invoke|call|trigger")
+_PASSES = re.compile(r"pass(es)?|succeeds?|green")
+_FAILS = re.compile(r"fail(s|ed|ing)?|red|breaks?|broken")
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 
 
@@ -64,6 +85,7 @@ class _Line:
     item: Item
     folded: str
     words: tuple[str, ...]
+    plain: tuple[str, ...]
     telling: tuple[tuple[str, ...], tuple[str, ...]]
     command_check: str | None
 
@@ -88,13 +110,23 @@ def bind(checklist: Checklist, adopted: Checklist) -> tuple[Binding, ...]:
         [line for line in lines if line.item.check is None and line.folded not in equal],
         [line for line in shipped if line.folded not in present],
     )
-    return tuple(_binding(line, equal, reworded) for line in lines)
+    elsewhere = {
+        section.number
+        for section in checklist.sections
+        if _PRODUCTION.search(section.title) and not _STAGING.search(section.title)
+    }
+    return tuple(_binding(line, equal, reworded, line.item.section in elsewhere) for line in lines)
 
 
-def _binding(line: _Line, equal: dict[str, Item], reworded: dict[str, Item]) -> Binding:
+def _binding(
+    line: _Line, equal: dict[str, Item], reworded: dict[str, Item], elsewhere: bool
+) -> Binding:
     item = line.item
     if item.check is not None:
         return Binding(item, item.check, item.options, "")
+    if elsewhere:
+        note = "its heading speaks of production: a person confirms it"
+        return Binding(item, PERSON_CONFIRMS, {}, note)
     if (same := equal.get(line.folded)) is not None and same.check is not None:
         return Binding(item, same.check, same.options, "")
     if (close := reworded.get(item.ref)) is not None and close.check is not None:
@@ -117,7 +149,12 @@ def _reworded(lines: list[_Line], shipped: list[_Line]) -> dict[str, Item]:
     for line in lines:
         for candidate in alike.get(line.telling, ()):
             matcher = SequenceMatcher(None, line.words, candidate.words, autojunk=False)
-            if matcher.real_quick_ratio() >= SAME_LINE_RATIO <= (ratio := matcher.ratio()):
+            if matcher.real_quick_ratio() < SAME_LINE_RATIO:
+                continue
+            kept = _is_within(line.plain, candidate.plain) or _is_within(
+                candidate.plain, line.plain
+            )
+            if kept and (ratio := matcher.ratio()) >= SAME_LINE_RATIO:
                 pairs.append((ratio, line, candidate))
     found: dict[str, Item] = {}
     taken: set[str] = set()
@@ -126,6 +163,12 @@ def _reworded(lines: list[_Line], shipped: list[_Line]) -> dict[str, Item]:
             found[line.item.ref] = candidate.item
             taken.add(candidate.item.ref)
     return found
+
+
+def _is_within(few: tuple[str, ...], many: tuple[str, ...]) -> bool:
+    """Whether `many` has the words of `few`, in their order."""
+    rest = iter(many)
+    return all(word in rest for word in few)
 
 
 def _line(item: Item) -> _Line:
@@ -144,23 +187,34 @@ def _line(item: Item) -> _Line:
     in_code = tuple(
         "pytest" if head == ("pytest",) else span for span, head in zip(spans, heads, strict=True)
     )
+    telling, plain = _telling_and_plain_words(prose)
     command_check = COMMAND_CHECKS.get(heads[0] or ()) if heads else None
     before, _, after = prose.partition("\0")
+    asked = len(heads) - heads.count(None) == 1 and _asks_to_run(before, after)
     return _Line(
         item,
         folded,
         tuple(_WORD.findall(folded)),
-        (_telling_words(prose), in_code),
-        None if _forbids(before, after) else command_check,
+        plain,
+        (telling, in_code),
+        command_check if asked and not _forbids(before, after) else None,
     )
 
 
-def _telling_words(prose: str) -> tuple[str, ...]:
-    """The words two lines must share, in this order: from production to staging, not back."""
+def _telling_and_plain_words(prose: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words two lines must share, in this order: from production to staging, not back.
+
+    And the words that are in no name and not empty, of which one line may have more.
+    """
     telling: list[str] = []
-    name_ends = -1
+    plain: list[str] = []
+    ended, name_ends, joined = 0, -1, False
     for index, match in enumerate(_WORD.finditer(prose)):
         word = match.group()
+        joins = _fold(word) in ("and", "or")
+        if (joins or (index and _LISTS.search(prose, ended, match.start()))) and not joined:
+            telling.append(",")  # "a, b, and c" lists as many as "a, b and c"
+        joined, ended = joins, match.end()
         in_name = index > 0 and word[0].isupper()
         continues_name = in_name and prose[name_ends : match.start()].isspace()
         identifier = re.search(r"[\d_]", word) or any(map(str.isupper, word[1:]))
@@ -168,21 +222,45 @@ def _telling_words(prose: str) -> tuple[str, ...]:
             telling.append(_fold(word))
         if in_name:
             name_ends = match.end()
-    return tuple(telling)
+        elif not _EMPTY_WORD.fullmatch(_fold(word)):
+            plain.append(_fold(word))
+    return tuple(telling), tuple(plain)
 
 
 def _turns(word: str) -> bool:
-    return _negates(word) or _TURNING_WORD.fullmatch(_fold(word)) is not None
+    folded = _fold(word)
+    turning = _TURNING_WORD.fullmatch(folded) or _JOINING_WORD.fullmatch(folded)
+    return _negates(word) or turning is not None
 
 
 def _negates(word: str) -> bool:
     return _NEGATION.fullmatch(_fold(word).replace("\u2019", "'")) is not None
 
 
+def _asks_to_run(before: str, after: str) -> bool:
+    """Whether the prose around a command says to run it, or to see it pass."""
+    first, then = _folded_words(before), _folded_words(after)
+    return (
+        not first
+        or before.rstrip().endswith((":", "-", "\u2013", "\u2014"))
+        or first[-1] in ("via", "using")
+        or any(map(_RUNS.fullmatch, first))
+        or any(map(_PASSES.fullmatch, (*first, *then)))
+    )
+
+
 def _forbids(before: str, after: str) -> bool:
-    """Whether the prose around a command says not to run it; "shows no changes" does not."""
-    then = (word for word in _WORD.findall(after) if _fold(word) not in ("no", "none", "without"))
-    return any(map(_negates, (*_WORD.findall(before), *then)))
+    """Whether the prose around a command says not to run it, or to see it fail.
+
+    "Shows no changes" does not.
+    """
+    first, then = _folded_words(before), _folded_words(after)
+    then = [word for word in then if word not in ("no", "none", "without")]
+    return any(_negates(word) or _FAILS.fullmatch(word) for word in (*first, *then))
+
+
+def _folded_words(text: str) -> list[str]:
+    return _WORD.findall(_fold(text))
 
 
 def _head(command: str) -> tuple[str, ...] | None:

@@ -52,9 +52,14 @@ class Box:
 
 def first_code_span(text: str) -> str | None:
     """The content of the first CommonMark code span of an inline text, or None."""
+    return next(iter(code_spans(text)), None)
+
+
+def code_spans(text: str) -> list[str]:
+    """The contents of the CommonMark code spans of an inline text, in their order."""
     if "`" not in text:
-        return None
-    return next((token.content for token in inline(text) if token.type == "code_inline"), None)
+        return []
+    return [token.content for token in inline(text) if token.type == "code_inline"]
 
 
 def split_lines(text: str) -> tuple[list[str], list[str]]:

@@ -17,6 +17,8 @@ from rehearsal.redaction import plain
 OUTPUT_LIMIT = 256 * 1024
 """Characters of output kept for an item: its beginning and, mostly, its end."""
 HEAD = OUTPUT_LIMIT // 4
+LONGEST_NAME, LONGEST_UNIT = 200, 40
+"""Characters of a measurement's name and unit that the records hold."""
 
 
 class Outcome(Exception):
@@ -119,18 +121,33 @@ class Report:
         self.said = self.redact(sentence)
 
     def measure(self, name: str, value: float, unit: str) -> None:
-        """Record a number; `name` is the series it continues, e.g. `redis.memory`."""
+        """Record a number; `name` is the series it continues, e.g. `redis.memory`.
+
+        Raises ValueError for what the records cannot hold.
+        """
         if not math.isfinite(value):
             raise ValueError(f"The measurement {name} is {value}: record finite numbers only.")
+        if len(name) > LONGEST_NAME or len(unit) > LONGEST_UNIT:
+            raise ValueError(
+                f"The measurement {name[:LONGEST_NAME]!r} in {unit[:LONGEST_UNIT]!r} has a name of "
+                f"more than {LONGEST_NAME} characters or a unit of more than {LONGEST_UNIT}."
+            )
         self.measurements.append(Measurement(name, float(value), unit))
 
     def evidence(self, key: str, value: str | int | float | bool | list[str]) -> None:
-        """Record a fact that the tick stands on, in words a stranger can check."""
+        """Record a fact that the tick stands on, in words a stranger can check.
+
+        Raises TypeError or ValueError for what the records cannot hold.
+        """
         if isinstance(value, str):
             value = self.redact(value)
         elif isinstance(value, list):
             value = [self.redact(str(entry)) for entry in value]
-        self.facts[key] = value
+        elif not isinstance(value, (int, float)):
+            raise TypeError(f"The evidence {key!r} is of {type(value)}: record words or numbers.")
+        elif not math.isfinite(value):
+            raise ValueError(f"The evidence {key!r} is {value}: record finite numbers only.")
+        self.facts[self.redact(key)] = value
 
     @property
     def output(self) -> str:
@@ -167,9 +184,10 @@ def load(path: str) -> type[Check]:
     """The check class at a dotted path; raises BindingError when there is none."""
     try:
         found = import_string(path)
-    except (ImportError, ValueError) as error:
+    except Exception as error:  # whatever a module of the project does when it is imported
+        said = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         raise BindingError(
-            f"the check {path!r} cannot be imported ({error}); name an existing check class"
+            f"the check {path!r} cannot be imported ({said}); name an existing check class"
         ) from error
     if not (isinstance(found, type) and issubclass(found, Check)):
         raise BindingError(f"{path!r} is not a check; name a class that extends {Check.__name__}")
@@ -186,7 +204,7 @@ def build(path: str, options: dict[str, object]) -> Check:
             raise BindingError(f"the check {path!r} has no option {name!r}; {has}")
     try:
         return found(**options)
-    except (TypeError, ValueError) as error:
+    except Exception as error:
         raise BindingError(f"the check {path!r} refuses its options: {error}") from error
 
 

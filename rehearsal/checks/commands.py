@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import tempfile
 from collections import deque
@@ -16,13 +17,16 @@ from django.core.management import CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
 from rehearsal import command
-from rehearsal.checklist import first_code_span
+from rehearsal.checklist import code_spans, first_code_span
 from rehearsal.checks.base import ActionRequired, Check, Failed, Inconclusive, Report
-from rehearsal.conf import configuration, redactor
+from rehearsal.conf import configuration, redactor, revision
 from rehearsal.databases import describe, identity_or_error, same
 
 ASK_SECONDS = 240
 """How long one of our own management commands may take; loading hundreds of migrations is slow."""
+
+COMMIT = "[0-9a-f]{7,64}"
+COMMAND = re.compile(r"\s*(pytest|python3?)\s")
 
 
 def words(line: str, *expected: str) -> list[str]:
@@ -34,6 +38,11 @@ def words(line: str, *expected: str) -> list[str]:
     span = first_code_span(line)
     if span is None:
         raise Failed(f"The line names no command; write it in the line as {form}.")
+    if other := other_command(line):
+        raise Failed(
+            f"The line names several commands, `{span}` and `{other}`, and only the first would "
+            "be run; give each a line of its own."
+        )
     try:
         program, script, *rest = shlex.split(span)
     except ValueError as error:
@@ -45,6 +54,11 @@ def words(line: str, *expected: str) -> list[str]:
     if not known or not rest or (expected and rest[0] not in expected):
         raise Failed(f"The line's command is `{span}` where {form} was expected; correct the line.")
     return rest
+
+
+def other_command(line: str) -> str | None:
+    """The second code span, or a later one, that is a command as the first may be."""
+    return next((span for span in code_spans(line)[1:] if COMMAND.match(span)), None)
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,18 @@ class Ran:
         return f"{how}; its last line is: {self.last}" if self.last else f"{how} and said nothing"
 
 
+def prove_revision(report: Report) -> None:
+    """Raise Inconclusive where the code on disk is known not to be the commit rehearsed."""
+    here, rehearsed = revision(), report.rehearsal.revision
+    if not (re.fullmatch(COMMIT, here) and re.fullmatch(COMMIT, rehearsed)):
+        return  # a release by another name, or none: nothing to compare
+    if not (here.startswith(rehearsed) or rehearsed.startswith(here)):
+        raise Inconclusive(
+            f"The code in {configuration().root} is at {here[:12]}, and {rehearsed[:12]} is "
+            "rehearsed, so nothing was run; check that commit out, or rehearse this one."
+        )
+
+
 def manage(
     report: Report, arguments: Sequence[str], *, timeout: float, hear: Callable[[str], object] = str
 ) -> Ran:
@@ -86,6 +112,7 @@ def manage(
             said.append(line.strip()[:500])
 
     here = configuration()
+    prove_revision(report)
     path = here.manage_path
     if not path.is_file():
         raise Failed(

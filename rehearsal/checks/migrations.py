@@ -53,6 +53,12 @@ class State:
                 found.append(f"The migrations recorded in {alias} cannot be read: {one['error']}.")
             if one.get("inconsistent"):
                 found.append(f"In {alias}: {one['inconsistent']}")
+        if unmigrated := self.named("unmigrated"):
+            found.append(
+                f"Installed, with models and without migrations: {', '.join(unmigrated)}. Put the "
+                "app's migrations package back, __init__.py included, run `makemigrations` for "
+                "it, or take it out of MIGRATION_MODULES."
+            )
         if missing := self.named("missing"):
             found.append(
                 f"Recorded as applied but absent in the code: {', '.join(missing)}. Deploy the "
@@ -164,7 +170,11 @@ def _judge(
             "let the line say `python manage.py migrate`."
         )
     if not planned:
-        count = len(after.of(alias, "known"))
+        if (count := len(after.of(alias, "known"))) == 0:
+            raise Inconclusive(
+                f"No migration belongs in {where}, so nothing was applied and nothing looked at; "
+                "see that the project's apps have their migrations, or name another alias."
+            )
         report.progress(f"Nothing was there to apply: all {count} are recorded in {where}.")
         return
     report.measure("migrations.seconds", ran.finished.seconds, "seconds")

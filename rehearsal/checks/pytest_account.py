@@ -48,6 +48,8 @@ class Seen:
     ended: set[str] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
     not_collected: list[str] = field(default_factory=list)
+    returned: list[str] = field(default_factory=list)
+    """Tests that returned something: a coroutine or a generator in which nothing has run yet."""
     skips: Counter[str] = field(default_factory=Counter)
     databases: list[dict[str, str]] = field(default_factory=list)
     at: str = ""
@@ -98,6 +100,9 @@ class Seen:
                     self.not_collected.append(why)
             case "module skipped":
                 self.skips[event["reason"]] += 1
+            case "returned":
+                if node not in self.returned:
+                    self.returned.append(node)
             case "started":
                 self.at = node
             case "finished":

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
+import warnings
 from typing import Any
 
 import pytest
@@ -120,6 +122,14 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     # A worker of pytest-xdist that crashed leaves one report, whose phase is "???".
     if report.when not in ("setup", "call"):
         tell(event="test", node=report.nodeid, **running.pop(key))
+
+
+def pytest_warning_recorded(warning_message: warnings.WarningMessage, nodeid: str) -> None:
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        return
+    # pytest's own words, and those of unittest since Python 3.11.
+    if re.search(r"should return None|not None from a test case", str(warning_message.message)):
+        tell(event="returned", node=nodeid)
 
 
 @pytest.hookimpl(trylast=True)

@@ -22,6 +22,7 @@ from xml.parsers import expat
 from rehearsal import command
 from rehearsal.checklist import first_code_span
 from rehearsal.checks.base import Check, Failed, Inconclusive, Report
+from rehearsal.checks.commands import other_command, prove_revision
 from rehearsal.checks.pytest_account import (
     NAMED,
     Seen,
@@ -58,6 +59,7 @@ class Pytest(Check):
 
     def run(self, report: Report) -> None:
         said = _command(report.line)
+        prove_revision(report)
         root, python = configuration().root, configuration().python
         # A seconds' stamp in front, so that a later run knows which databases nobody uses any more.
         token = f"rehearsal_{int(time.time()):08x}{secrets.token_hex(3)}"
@@ -109,6 +111,11 @@ def _command(line: str) -> Said:
     remedy = "Put the command first in the line, between backticks, such as `pytest -m smoke`."
     if span is None:
         raise Inconclusive(f"A pytest command was expected in the line, found no code. {remedy}")
+    if other := other_command(line):
+        raise Inconclusive(
+            f"One command was expected in the line, found {span!r} and {other!r}, so running the "
+            "first would not prove the line. Give each a line of its own."
+        )
     try:
         words = shlex.split(span)
     except ValueError as error:
@@ -122,8 +129,12 @@ def _command(line: str) -> Said:
 
 
 def _environment(private: Path, token: str) -> dict[str, str]:
-    """Ours, without what would add to the line: PYTEST_ADDOPTS, PYTEST_PLUGINS and the like."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    """Ours, without what adds to the line, such as PYTEST_ADDOPTS, or takes asserts away."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("PYTEST_") and name != "PYTHONOPTIMIZE"
+    }
     path = [str(private), *filter(None, [kept.get("PYTHONPATH")])]
     return {
         **kept,
@@ -164,6 +175,12 @@ def _judge(seen: Seen, finished: Finished, junit: Path, python: str, timeout: in
             f"exit code 0.{at} Find what ended it early, such as pytest.exit(), and take it out."
         )
     _compare(seen, junit)
+    if seen.returned:
+        raise Inconclusive(
+            f"{_count(seen.returned, 'test')} returned something, as an `async def` does that "
+            f"nobody awaits, or a `yield`: {listed(seen.returned)}. What they look at is unknown: "
+            "let them assert and return nothing, or run them as what they are."
+        )
     if not seen.outcomes["passed"]:
         raise Inconclusive(
             f"No test passed that was expected to pass: {seen.tally()}. Take the xfail mark off."

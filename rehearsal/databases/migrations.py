@@ -27,7 +27,8 @@ def state(alias: str) -> dict[str, Any]:
 
     Only apps that belong there count, since Django records every app's migrations everywhere.
     `missing` are recorded as applied and unknown to the code of an app that has migrations;
-    `left` are the recorded migrations of apps that are gone. `error` stands alone when the
+    `left` are the recorded migrations of apps that are gone, `unmigrated` the apps that are
+    installed and whose migrations the code has lost, or never had. `error` stands alone when the
     database cannot be read.
     """
     connection = connections[alias]
@@ -40,18 +41,33 @@ def state(alias: str) -> dict[str, Any]:
         except InconsistentMigrationHistory as error:
             inconsistent = str(error)
         plan = executor.migration_plan(loader.graph.leaf_nodes())
+        tables = set(connection.introspection.table_names())
     except Error as error:
         return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
     here = {app for app in loader.migrated_apps if belongs(alias, app)}
     replaced = {key for one in loader.disk_migrations.values() for key in one.replaces}
     unknown = loader.applied_migrations.keys() - loader.disk_migrations.keys() - replaced
     known = {key for key in loader.graph.nodes if key[0] in here}
+    recorded = {app for app, _name in unknown}
+    # An app without migrations is in order where its tables were made without any.
+    unmigrated = [
+        app
+        for app in loader.unmigrated_apps
+        if (made := _tables(alias, app)) and (app in recorded or not made <= tables)
+    ]
     return {
         "known": _names(sorted(known)),
         "applied": _names(sorted(known & loader.applied_migrations.keys())),
         "unapplied": _names((one.app_label, one.name) for one, _ in plan if one.app_label in here),
         "missing": _names(sorted(key for key in unknown if key[0] in here)),
-        "left": _names(sorted(key for key in unknown if key[0] not in loader.migrated_apps)),
+        "left": _names(
+            sorted(
+                key
+                for key in unknown
+                if key[0] not in loader.migrated_apps and key[0] not in unmigrated
+            )
+        ),
+        "unmigrated": sorted(unmigrated),
         "inconsistent": inconsistent,
     }
 
@@ -88,6 +104,16 @@ def belongs(alias: str, app: str) -> bool:
         return bool(allowed) if models else router.allow_migrate(alias, app)
     managed = [model for model in allowed if model._meta.can_migrate(alias)]
     return any(router.db_for_write(model) == alias for model in managed)
+
+
+def _tables(alias: str, app: str) -> set[str]:
+    """The tables that an app without migrations needs in a database."""
+    models = apps.get_app_config(app).get_models(include_auto_created=True)
+    return {
+        model._meta.db_table
+        for model in models
+        if router.db_for_write(model) == alias and model._meta.can_migrate(alias)
+    }
 
 
 def _names(keys: Iterable[tuple[str, str]]) -> list[str]:

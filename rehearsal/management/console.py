@@ -12,6 +12,7 @@ from typing import TextIO
 from django.utils import timezone
 
 from rehearsal.models import ACTIVE, CheckItem, Rehearsal, Status, Verdict
+from rehearsal.redaction import plain
 
 SIGNS = {
     Status.PENDING: "·", Status.QUEUED: "·", Status.RUNNING: "▸", Status.PASSED: "✓",
@@ -76,7 +77,8 @@ class Console:
         took = f" ({item.seconds:.1f} s)" if item.seconds is not None else ""
         said = f" — {item.summary}" if item.summary and status != Status.RUNNING else ""
         begins = "" if self._live else self._stamp()
-        self._write(begins, f"{sign} {item.ref} {status.label}: {item.text}{took}{said}")
+        text = plain(item.text)  # a document must not steer the terminal
+        self._write(begins, f"{sign} {item.ref} {status.label}: {text}{took}{said}")
         if self._annotates and status in ANNOTATIONS:
             title = _property(f"{item.ref} {item.text}")
             self._write("", f"::{ANNOTATIONS[status]} title={title}::{_data(item.summary)}")
@@ -88,21 +90,29 @@ class Console:
         took = int(time.monotonic() - self._began)
         bar = f"{'█' * filled}{'░' * (BAR - filled)} {ended}/{len(items)}  {took} s  {running}"
         # Written without a line end and wiped by whatever is written next.
-        self._stream.write(f"\r\x1b[K{bar[: shutil.get_terminal_size().columns - 1]}")
-        self._stream.flush()
+        put(self._stream, f"\r\x1b[K{bar[: shutil.get_terminal_size().columns - 1]}")
 
     def _write(self, begins: str, line: str) -> None:
         wipe = "\r\x1b[K" if self._live else ""
-        line = f"{wipe}{begins}{' '.join(line.split())}\n"
-        encoding = getattr(self._stream, "encoding", None) or sys.getdefaultencoding()
-        self._stream.write(line.encode(encoding, "replace").decode(encoding))
-        self._stream.flush()
+        put(self._stream, f"{wipe}{begins}{' '.join(line.split())}\n")
 
     def _stamp(self) -> str:
         return f"{timezone.localtime():%Y-%m-%d %H:%M:%S} "
 
     def _coloured(self, text: str, colour: str) -> str:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colours else text
+
+
+def put(stream: TextIO, text: str) -> None:
+    """Write what the stream's encoding can hold of a text; a reader that is gone misses nothing."""
+    encoding = getattr(stream, "encoding", None) or sys.getdefaultencoding()
+    try:
+        stream.write(text.encode(encoding, "replace").decode(encoding))
+        stream.flush()
+    except BrokenPipeError:
+        # What is written from now on goes nowhere, the interpreter's last flush included.
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _data(text: str) -> str:

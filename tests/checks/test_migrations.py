@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checks.host import MANAGE, Host
+from tests.checks.host import MANAGE, STOCK_MODELS, Host
 
 PLAN = "Run `python manage.py showmigrations --plan` and review output."
 APPLY = "Apply migrations: `python manage.py migrate`."
@@ -198,6 +198,37 @@ SETTINGS_ELSEWHERE = """
 from host.settings import *
 DATABASES["default"]["NAME"] = HERE / "elsewhere.sqlite3"
 """
+
+
+@pytest.mark.parametrize("how", ["no package", "switched off", "never made"])
+def test_an_app_that_has_lost_its_migrations_is_no_tick(host: Host, how: str) -> None:
+    prepare_other_databases(host)
+    host.manage("migrate", "stock", "0001")
+    settings = (host.path / "host" / "settings.py").read_text()
+    match how:
+        case "no package":
+            (host.path / "stock" / "migrations" / "__init__.py").unlink()
+        case "switched off":
+            settings += "\nMIGRATION_MODULES = {'stock': None}\n"
+        case "never made":
+            host.manage("migrate")
+            host.write("ghost/__init__.py", "")
+            host.write("ghost/models.py", STOCK_MODELS)
+            settings = settings.replace('"stock", "audit"]', '"stock", "audit", "ghost"]')
+    host.write("host/settings.py", settings)
+    app = "ghost" if how == "never made" else "stock"
+    for check, line in (("Plan", PLAN), ("NonePending", NONE)):
+        found = host.perform(f"migrations.{check}", line)
+        assert found.status == "failed", found.message
+        assert f"Installed, with models and without migrations: {app}." in found.message
+    if app == "stock":
+        applied = host.perform("migrations.Apply", APPLY)
+        assert applied.status == "inconclusive", applied.message
+        assert "No migration belongs in SQLite file" in applied.message
+    # Where its tables are there, and were made without migrations, nothing is wrong.
+    else:
+        host.manage("migrate", "--run-syncdb")
+        assert host.perform("migrations.NonePending", NONE).status == "passed"
 
 
 def test_a_project_without_migrations_proves_nothing(host: Host) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import stat
+import subprocess
 import sys
 import threading
 import uuid
@@ -63,9 +64,9 @@ class Result:
 Run = Callable[..., Result]
 
 
-def make_report(line: str) -> Report:
+def make_report(line: str, revision: str = "") -> Report:
     now = datetime.datetime(2025, 10, 3, tzinfo=datetime.UTC)
-    return Report(line, Rehearsed(1, "0" * 40, now))
+    return Report(line, Rehearsed(1, revision, now))
 
 
 @pytest.fixture
@@ -303,6 +304,9 @@ def test_tests_that_fail_are_named(
 
 LYING = [
     ("pytest", {"test_a.py": PASSES + "import os\ndef test_x(): os._exit(0)\n"}, "middle of its session, with 1 passed", "os._exit(0) in a test"),
+    ("pytest", {"test_a.py": PASSES + "import unittest\nclass Case(unittest.TestCase):\n    async def test_x(self): assert 0\n"}, "1 test returned something.*Case::test_x", "a coroutine that nobody awaits"),
+    ("pytest", {"test_a.py": PASSES + "import unittest\nclass Case(unittest.TestCase):\n    def test_x(self): assert 0; yield\n"}, "1 test returned something.*Case::test_x", "a generator that nobody runs"),
+    ("pytest", {"test_a.py": PASSES + "def test_x(): return 1 == 2\n"}, "1 test returned something.*test_x", "a test that returns what it found"),
     ("pytest", {"conftest.py": "import os\ndef pytest_runtest_teardown(): os._exit(0)\n", **TWO}, "middle of its session", "os._exit(0) in conftest.py"),
     ("pytest", {"test_a.py": "import pytest\ndef test_x(): pass\ndef test_y(): pytest.exit('enough', returncode=0)\n"}, "1 of 2 selected tests", "pytest.exit with 0"),
     ("pytest", {"conftest.py": "def pytest_sessionstart(session):\n    from _pytest.junitxml import xml_key\n    stash = session.config.stash\n    session.config.pluginmanager.unregister(stash[xml_key])\n    del stash[xml_key]\n", **TWO}, "no readable JUnit report", "no JUnit plugin"),
@@ -322,6 +326,33 @@ def test_an_exit_code_0_alone_convinces_nobody(
     result = run(command, files)
     assert result.verdict == "inconclusive", result.why
     assert re.search(quoted, result.why), result.why
+
+
+def test_a_line_with_two_commands_is_not_proven_by_the_first(run: Run) -> None:
+    result = run("pytest test_a.py` and `pytest test_b.py", {**TWO, "test_b.py": FAILS})
+    assert result.verdict == "inconclusive"
+    assert "found 'pytest test_a.py' and 'pytest test_b.py'" in result.why
+    assert run("pytest test_a.py` writes `pytest`.`pytest.log", TWO).verdict == "passed"
+
+
+def test_asserts_are_not_optimised_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    helper = {"helper.py": "def is_one(number):\n    assert number == 1\n"}
+    test = "from helper import is_one\ndef test_x(): is_one(2)\n"
+    result = run("python -m pytest", {**helper, "test_a.py": test})
+    assert result.verdict == "failed", result.why
+
+
+def test_the_code_on_disk_is_the_commit_that_is_rehearsed(run: Run, tmp_path: Path) -> None:
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    subprocess.run([*git, "init", "--quiet"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "a"], check=True)
+    result = run("pytest", TWO, report=make_report("`pytest`", "0" * 40))
+    assert result.verdict == "inconclusive"
+    assert "and 000000000000 is rehearsed" in result.why
+    head = subprocess.check_output([*git, "rev-parse", "HEAD"], text=True).strip()
+    report = make_report("`pytest`", head[:10])
+    assert run("pytest", TWO, report=report).verdict == "passed"
 
 
 def test_an_entity_bomb_is_refused(tmp_path: Path) -> None:

@@ -8,13 +8,16 @@ import re
 import signal
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
 from rehearsal import tasks
-from rehearsal.models import Rehearsal, Status
+from rehearsal.management.commands.start_rehearsal import Command
+from rehearsal.management.console import Console
+from rehearsal.models import CheckItem, Rehearsal, Status, Verdict
 from tests import servers
 from tests.conftest import ROOT, WorkerProcess, document, statuses, wait_for
 
@@ -98,6 +101,9 @@ def test_json_junit_and_the_ticked_document_are_written(
         (["--output", "/does/not/exist/file.md"], "cannot be written"),
         (["--worker", "--no-wait"], "--worker"),
         (["--timeout", "0"], "--timeout"),
+        (["--timeout", "nan"], "--timeout"),
+        (["--revision", "a" * 101], "The revision is 'aaa"),
+        (["--by", "\udcff"], "The starter's name is"),
         (["--nonsense"], "--nonsense"),
     ],
 )
@@ -108,6 +114,82 @@ def test_wrong_use_is_a_sentence_and_exits_with_2(
     assert code == 2
     assert says in err
     assert not Rehearsal.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("check", "says"),
+    [
+        ("django.contrib.sites.models.Site", "Line 2: the check .* cannot be imported"),
+        (r'tests.sample_checks.Ends how="\"\\u0000\""', "cannot hold this"),
+    ],
+)
+def test_a_binding_that_breaks_is_a_sentence_and_exits_with_2(
+    worker: WorkerProcess, tmp_path: Path, check: str, says: str
+) -> None:
+    code, _out, err = Script(tmp_path, text=f"## A\n- [ ] B. <!-- check: {check} -->\n").end()
+    assert code == 2
+    assert re.search(says, err), err
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("redsi://127.0.0.1:1/0", "No such transport: redsi"),
+        ("redis://:pass/word@127.0.0.1:1/0", "its address cannot be read"),
+    ],
+)
+def test_a_broker_address_with_a_typo_exits_with_5(
+    no_worker: None, tmp_path: Path, url: str, says: str
+) -> None:
+    code, _out, err = Script(tmp_path, TEST_REDIS_URL=url).end()
+    assert code == 5
+    assert says in err
+    assert "pass" not in err
+
+
+def test_the_result_does_not_depend_on_what_stdout_can_hold(
+    worker: WorkerProcess, tmp_path: Path
+) -> None:
+    text = "## A\n- [ ] Grüße \x1b[31m✓. <!-- check: tests.sample_checks.Passes -->\n"
+    code, out, err = Script(tmp_path, "--json", text=text, PYTHONIOENCODING="ascii").end()
+    assert code == 0
+    assert json.loads(out)["sections"][0]["items"][0]["text"] == "Grüße \x1b[31m✓."
+    assert "\x1b" not in err
+
+
+def test_a_reader_that_goes_away_changes_nothing(worker: WorkerProcess, tmp_path: Path) -> None:
+    script = Script(tmp_path, text=document("Runs line='sleep 1'", "Ends how=failed"))
+    assert script.process.stdout is not None
+    script.process.stdout.readline()
+    script.process.stdout.close()
+    script.process.stdout = None
+    assert script.end()[0] == 1
+    assert statuses(Rehearsal.objects.get()) == ["passed", "failed"]
+
+
+def test_a_pipe_takes_the_document_and_a_link_stays_one(
+    worker: WorkerProcess, tmp_path: Path
+) -> None:
+    pipe, real, link = tmp_path / "pipe", tmp_path / "real.xml", tmp_path / "link.xml"
+    os.mkfifo(pipe)
+    real.write_text("old")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    script = Script(tmp_path, "--output", str(pipe), "--junit", str(link))
+    with pipe.open() as reader:
+        assert "- [x]" in reader.read()
+    assert script.end()[0] == 0
+    assert pipe.is_fifo() and link.is_symlink()
+    assert "<testsuites" in real.read_text()
+    assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_green_rehearsal_whose_document_is_not_written_is_not_0(
+    worker: WorkerProcess, tmp_path: Path
+) -> None:
+    code, out, _err = Script(tmp_path, "--output", str(tmp_path / ("x" * 252))).end()
+    assert code == 2
+    assert "could not be written: File name too long" in out
 
 
 def test_a_document_without_boxes_exits_with_2(worker: WorkerProcess, tmp_path: Path) -> None:
@@ -156,6 +238,22 @@ def test_cancelled_meanwhile_exits_with_6(worker: WorkerProcess, tmp_path: Path)
     assert script.end()[0] == 6
 
 
+def test_cancelled_between_two_looks_is_not_taken_for_red(
+    no_worker: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rehearsal = tasks.start(document("Passes"), by="tester", revision="")
+    read = tasks.items_of
+
+    def items_of(number: int) -> list[CheckItem]:
+        monkeypatch.setattr(tasks, "items_of", read)
+        tasks.cancel(number, by="somebody else")
+        return read(number)
+
+    monkeypatch.setattr(tasks, "items_of", items_of)
+    stands = Command()._wait(rehearsal, Console(StringIO()), "tester", 30)
+    assert stands == Verdict.CANCELLED
+
+
 def test_too_long_exits_with_7_and_leaves_nothing_running(
     worker: WorkerProcess, tmp_path: Path
 ) -> None:
@@ -168,7 +266,7 @@ def test_too_long_exits_with_7_and_leaves_nothing_running(
     wait_for(lambda: subprocess.run(["pgrep", "-f", str(marker)], check=False).returncode == 1)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_cancels_and_exits_with_130(
     worker: WorkerProcess, tmp_path: Path, number: signal.Signals
 ) -> None:

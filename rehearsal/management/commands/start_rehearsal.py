@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -27,7 +28,7 @@ from django.db import DatabaseError, connections
 from kombu.exceptions import OperationalError
 
 from rehearsal import command, conf, plan, records, tasks
-from rehearsal.management.console import Console
+from rehearsal.management.console import Console, put
 from rehearsal.models import Rehearsal, Verdict, verdict
 
 USAGE, ALREADY_OPEN, NO_WORKER, TIMED_OUT, INTERRUPTED = 2, 4, 5, 7, 130
@@ -41,10 +42,11 @@ LOOK_EVERY = 0.3
 """Seconds between two looks at a rehearsal that is waited for."""
 SWEEP_EVERY = 2.0
 WORKER_READY_WITHIN = 60.0
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(Exception):
-    """SIGINT or SIGTERM asked this command to stop."""
+    """A signal asked this command to stop."""
 
 
 class Command(BaseCommand):
@@ -96,9 +98,9 @@ class Command(BaseCommand):
             _writable(path)
         if options["worker"] and not options["wait"]:
             raise plan.StartError("--worker ends with this command: leave out --no-wait.")
-        if options["timeout"] <= 0:
+        if not options["timeout"] > 0:  # which is so of nan too
             raise plan.StartError("--timeout is a number of seconds greater than 0.")
-        by = options["by"] or getpass.getuser()
+        by = options["by"] or _user()
         with ExitStack() as stack:
             stack.enter_context(_signals())
             rehearsal = None
@@ -108,9 +110,10 @@ class Command(BaseCommand):
                     stack.enter_context(_worker(console))
                 else:
                     _require_worker()
-                rehearsal = tasks.start(
-                    text, by=by, revision=options["revision"], only=options["only"]
-                )
+                with _held():  # until it is known what an interrupt has to cancel
+                    rehearsal = tasks.start(
+                        text, by=by, revision=options["revision"], only=options["only"]
+                    )
                 console.say(f"{rehearsal} of {rehearsal.environment} started by {by}.")
                 if options["wait"]:
                     found = self._wait(rehearsal, console, by, options["timeout"])
@@ -124,10 +127,18 @@ class Command(BaseCommand):
                 code = INTERRUPTED
         if rehearsal is not None and options["wait"]:
             rehearsal.refresh_from_db()
-            _write(options["output"], lambda: records.ticked(rehearsal))
-            _write(options["junit"], lambda: records.as_junit(rehearsal))
+            for path, content in (
+                (options["output"], records.ticked),
+                (options["junit"], records.as_junit),
+            ):
+                try:
+                    _write(path, content(rehearsal))
+                except OSError as error:
+                    console.say(f"{path} could not be written: {error.strerror}.")
+                    code = code or USAGE
         if rehearsal is not None and options["json"]:
-            self.stdout.write(json.dumps(records.as_json(rehearsal), indent=2, ensure_ascii=False))
+            # Whatever the encoding of stdout, ASCII is part of it.
+            put(sys.stdout, json.dumps(records.as_json(rehearsal), indent=2) + "\n")
         if code:
             sys.exit(code)
 
@@ -147,6 +158,8 @@ class Command(BaseCommand):
                     stands = verdict(rehearsal, items)
                     console.show(items)
                     if stands != Verdict.RUNNING:
+                        rehearsal.refresh_from_db()  # it may be the items of one just cancelled
+                        stands = verdict(rehearsal, items)
                         console.end(rehearsal, stands, items)
                         return stands
                 if time.monotonic() - swept > SWEEP_EVERY:
@@ -181,12 +194,25 @@ def _writable(path: Path | None) -> None:
         raise plan.StartError(f"{path} cannot be written: name a file in a folder of yours.")
 
 
-def _write(path: Path | None, content: Any) -> None:
+def _write(path: Path | None, content: str) -> None:
     if path is None:
         return
+    if path.exists() and not path.is_file():  # a pipe or a device takes it, and stays what it is
+        path.write_bytes(content.encode())
+        return
+    path = path.resolve()
     part = path.with_name(f".{path.name}.part")
-    part.write_bytes(content().encode())
+    part.write_bytes(content.encode())
+    if path.exists():
+        shutil.copymode(path, part)
     part.replace(path)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user need not have a name
+        return f"user {os.getuid()}"
 
 
 @contextmanager
@@ -196,12 +222,24 @@ def _signals() -> Iterator[None]:
         signal.signal(number, signal.SIG_DFL)
         raise Interrupted
 
-    before = {one: signal.signal(one, interrupt) for one in (signal.SIGINT, signal.SIGTERM)}
+    # SIGHUP comes when a terminal is closed, unless nohup has it ignored.
+    wanted = [one for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN]
+    before = {one: signal.signal(one, interrupt) for one in wanted}
     try:
         yield
     finally:
         for one, handler in before.items():
             signal.signal(one, handler)
+
+
+@contextmanager
+def _held() -> Iterator[None]:
+    """Let no signal in before the end of the block."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _require_worker() -> None:
