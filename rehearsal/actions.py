@@ -86,6 +86,13 @@ def rerun(request: HttpRequest, number: int) -> HttpResponse:
 
 
 @require_POST
+@permitted("start_rehearsal")
+def roll_back(request: HttpRequest, number: int) -> HttpResponse:
+    """Put back the database that the rehearsal replaced."""
+    return _act(request, number, lambda by: decisions.roll_back(number, by=by))
+
+
+@require_POST
 @permitted("confirm_checkitem")
 def confirm(request: HttpRequest, number: int, ref: str) -> HttpResponse:
     """Tick, in the user's name, an item that waits for a person."""

@@ -1,4 +1,4 @@
-"""What only a person may do: confirm an item that waits for one, waive one that did not pass."""
+"""What only a person may do: confirm what waits for one, waive what did not pass, go back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from rehearsal import plan, tasks
-from rehearsal.models import WAIVABLE, Change, CheckItem, Status, change
+from rehearsal.databases import replacement
+from rehearsal.databases.address import AddressError
+from rehearsal.models import ACTIVE, WAIVABLE, Change, CheckItem, Status, change
 
 
 class Refused(ValueError):
@@ -59,6 +61,35 @@ def waive(number: int, ref: str, *, by: str, reason: str) -> None:
         )
 
     _act(number, ref, by, act)
+
+
+def roll_back(number: int, *, by: str) -> str:
+    """Put back the database that the rehearsal's restore replaced; returns what was done.
+
+    The restore is then inconclusive: what followed it was seen on a database that is gone. Raises
+    Refused.
+    """
+    said = f"Rolled back by {by}: the database from before this rehearsal is in place again."
+    with change(number, by) as made:
+        items = tasks.items_of(number)
+        keeps = CheckItem.objects.filter(rehearsal=number, evidence__has_key=replacement.KEPT)
+        kept = keeps.values_list("pk", flat=True).first()
+        restored = next((one for one in items if one.pk == kept), None)
+        if restored is None:
+            raise Refused(f"Rehearsal {number} keeps no database to go back to.")
+        if any(one.status in ACTIVE for one in items):
+            raise Refused("Checks are still at work on the restored database: wait, or cancel.")
+        try:
+            replacement.configured(number).roll_back()
+        except (replacement.Refused, AddressError) as refused:
+            raise Refused(str(refused)) from None
+        evidence = {k: v for k, v in restored.evidence.items() if k != replacement.KEPT}
+        made.move(
+            restored, Status.INCONCLUSIVE, said, summary=said, evidence=evidence, waived_by=""
+        )
+        # What needs the restore and has not run yet must not run on the wrong database.
+        tasks.dispatch(made, items)
+    return said
 
 
 def _act(number: int, ref: str, by: str, act: Callable[[Change, CheckItem], None]) -> None:

@@ -14,6 +14,7 @@ from django.db.models.functions import Length, Right
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
+from rehearsal.databases.replacement import KEPT
 from rehearsal.models import (
     ACTIVE,
     WAIVABLE,
@@ -86,6 +87,11 @@ class Row:
     @property
     def rerunnable(self) -> bool:
         return Status(self.item.status) not in ACTIVE | {Status.PENDING}
+
+    @property
+    def kept(self) -> str:
+        """The database that the item replaced and that can be put back; empty without one."""
+        return str(self.item.evidence.get(KEPT, "")) if self.rerunnable else ""
 
     @property
     def confirmable(self) -> bool:

@@ -12,6 +12,7 @@ urlpatterns = [
     path("<int:number>/rows/", views.rows, name="rows"),
     path("<int:number>/cancel/", actions.cancel, name="cancel"),
     path("<int:number>/rerun/", actions.rerun, name="rerun"),
+    path("<int:number>/roll-back/", actions.roll_back, name="roll_back"),
     path("<int:number>/checklist.md", views.checklist, name="checklist"),
     path("<int:number>/evidence.json", views.evidence, name="evidence"),
     path("<int:number>/items/<str:ref>/", views.item, name="item"),

@@ -32,6 +32,7 @@ ACTIONS = {
     "start/": "start_rehearsal",
     "{n}/cancel/": "start_rehearsal",
     "{n}/rerun/": "start_rehearsal",
+    "{n}/roll-back/": "start_rehearsal",
     "{n}/items/1.1/confirm/": "confirm_checkitem",
     "{n}/items/1.1/waive/": "waive_checkitem",
 }

@@ -87,7 +87,7 @@ class Restore(Check):
         self._look_again(report, way, expected)
         report.measure("restore.swap_seconds", took, "seconds")
         report.measure("restore.downtime_seconds", max(gaps), "seconds")
-        report.evidence("the database before", way.kept)
+        report.evidence(replacement.KEPT, way.kept)
         taken = snapshot.manifest
         what = f"{taken.rows} rows in {len(taken.tables)} tables restored and verified"
         if taken.adopted:

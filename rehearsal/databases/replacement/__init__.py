@@ -19,6 +19,9 @@ from rehearsal.databases.replacement.postgresql import PostgreSQLReplacement
 from rehearsal.databases.replacement.refusal import Refused
 from rehearsal.databases.replacement.sqlite import SQLiteReplacement
 
+KEPT = "the database before"
+"""The evidence under which a restore names what it keeps."""
+
 Replacement = PostgreSQLReplacement | SQLiteReplacement
 ENGINES: dict[str, type[Replacement]] = {
     "postgresql": PostgreSQLReplacement,
@@ -66,4 +69,4 @@ def configured(number: int) -> Replacement:
     )
 
 
-__all__ = ["Refused", "Replacement", "configured", "of"]
+__all__ = ["KEPT", "Refused", "Replacement", "configured", "of"]

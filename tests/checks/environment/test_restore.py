@@ -18,8 +18,10 @@ from rehearsal.checks import base
 from rehearsal.checks.environment import mail
 from rehearsal.databases import snapshots
 from rehearsal.databases.address import Address, AddressError, of
+from tests.conftest import statuses
 from tests.databases.test_replacement import address, content, databases, execute, made
 from tests.databases.test_snapshots import vouch
+from tests.test_views import at, begin, said, signed_in, work
 
 SESSION_USER = 3
 USERS = """
@@ -48,10 +50,10 @@ def pair(
     made("office_production", "production")
     made("office_staging", "old")
     both = address("office_production"), address("office_staging")
-    for at in both:
-        execute(USERS.format(password=PASSWORD, count=6), at.name)
-        url = f"postgresql://{at.user}:{at.password}@{at.host}:{at.port}/{at.name}"
-        monkeypatch.setenv(f"{at.name.upper()}_URL", url)
+    for one in both:
+        execute(USERS.format(password=PASSWORD, count=6), one.name)
+        url = f"postgresql://{one.user}:{one.password}@{one.host}:{one.port}/{one.name}"
+        monkeypatch.setenv(f"{one.name.upper()}_URL", url)
     settings.REHEARSAL = {  # type: ignore[attr-defined]
         **settings.REHEARSAL,  # type: ignore[attr-defined]
         "FOLDER": str(tmp_path / "kept"),
@@ -91,13 +93,13 @@ def test_snapshot_and_restore(pair: tuple[Address, Address]) -> None:
         "office_staging",
     )
     execute("INSERT INTO django_session VALUES ('theirs', 'x', now())", "office_production")
-    status, said, report = perform("Snapshot")
-    assert status == "passed", said
-    assert "in 3 tables taken from" in said
+    status, told, report = perform("Snapshot")
+    assert status == "passed", told
+    assert "in 3 tables taken from" in told
     assert measured(report)["snapshot.rows"] == 8
-    status, said, report = perform("Restore")
-    assert status == "passed", said
-    assert "8 rows in 3 tables restored and verified; 6 accounts as they were" in said
+    status, told, report = perform("Restore")
+    assert status == "passed", told
+    assert "8 rows in 3 tables restored and verified; 6 accounts as they were" in told
     assert content("office_staging") == "production"
     assert content("office_staging_before_7") == "old"
     assert execute("SELECT session_key FROM django_session", "office_staging") == [("mine",)]
@@ -106,8 +108,8 @@ def test_snapshot_and_restore(pair: tuple[Address, Address]) -> None:
     (password,) = execute("SELECT password FROM auth_user WHERE id = 6", "office_staging")[0]
     assert check_password("correct horse", password)
     assert PASSWORD not in f"{report.facts} {report.output}"
-    status, said, report = perform("Restore", number=7)
-    assert status == "passed", said
+    status, told, report = perform("Restore", number=7)
+    assert status == "passed", told
     assert content("office_staging_before_7") == "old"
 
 
@@ -115,8 +117,8 @@ def test_passwords_of_the_target(pair: tuple[Address, Address], settings: object
     settings.REHEARSAL = {**settings.REHEARSAL, "CREDENTIALS": "target"}  # type: ignore[attr-defined]
     execute("UPDATE auth_user SET password = 'staging' WHERE id = 2", "office_staging")
     perform("Snapshot")
-    status, said, report = perform("Restore")
-    assert status == "passed", said
+    status, told, report = perform("Restore")
+    assert status == "passed", told
     found = execute("SELECT password = 'staging' FROM auth_user ORDER BY id", "office_staging")
     assert [one for (one,) in found] == [False, True, False, False, False, False]
     assert report.facts["passwords of the target kept"] == "6 accounts"
@@ -132,8 +134,8 @@ def test_planted_reset_is_named(pair: tuple[Address, Address]) -> None:
         "office_production",
     )
     perform("Snapshot")
-    status, said, _ = perform("Restore")
-    assert (status, "user4 (password reset)" in said) == ("failed", True), said
+    status, told, _ = perform("Restore")
+    assert (status, "user4 (password reset)" in told) == ("failed", True), told
     assert content("office_staging") == "old"
 
 
@@ -141,10 +143,10 @@ def test_mail_that_could_reach_people(pair: tuple[Address, Address], settings: o
     perform("Snapshot")
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"  # type: ignore[attr-defined]
     settings.EMAIL_HOST, settings.EMAIL_PORT = "smtp.example.org", 25  # type: ignore[attr-defined]
-    status, said, _ = perform("Restore")
+    status, told, _ = perform("Restore")
     assert status == "failed"
-    assert "this process would mail to the SMTP server smtp.example.org:25" in said
-    assert "MAIL_SINKS" in said
+    assert "this process would mail to the SMTP server smtp.example.org:25" in told
+    assert "MAIL_SINKS" in told
     assert content("office_staging") == "old"
     settings.REHEARSAL = {**settings.REHEARSAL, "MAIL_SINKS": ["smtp.example.org"]}  # type: ignore[attr-defined]
     assert perform("Restore")[0] == "passed"
@@ -177,8 +179,8 @@ def test_damaged_snapshot_leaves_staging_alone(pair: tuple[Address, Address]) ->
     perform("Snapshot")
     archive = snapshots.load(snapshots.of_rehearsal(7)).archive / "toc.dat"
     archive.write_bytes(archive.read_bytes()[:-1])
-    status, said, _ = perform("Restore")
-    assert (status, "toc.dat of the snapshot is not what it was" in said) == ("failed", True), said
+    status, told, _ = perform("Restore")
+    assert (status, "toc.dat of the snapshot is not what it was" in told) == ("failed", True), told
     assert content("office_staging") == "old"
 
 
@@ -188,8 +190,8 @@ def test_restore_that_differs_from_the_manifest(pair: tuple[Address, Address]) -
     folder = snapshots.of_rehearsal(7)
     taken = snapshots.load(folder).manifest
     replace(taken, tables={**taken.tables, "public.content": [2, "0/0"]}).save(folder)
-    status, said, _ = perform("Restore")
-    assert (status, "table public.content has 1 rows, not 2" in said) == ("failed", True), said
+    status, told, _ = perform("Restore")
+    assert (status, "table public.content has 1 rows, not 2" in told) == ("failed", True), told
     assert content("office_staging") == "old"
     assert "office_staging_before_7" not in databases()
 
@@ -197,8 +199,8 @@ def test_restore_that_differs_from_the_manifest(pair: tuple[Address, Address]) -
 def test_production_as_target(pair: tuple[Address, Address], settings: object) -> None:
     perform("Snapshot")
     settings.REHEARSAL = {**settings.REHEARSAL, "TARGET": "OFFICE_PRODUCTION_URL"}  # type: ignore[attr-defined]
-    status, said, _ = perform("Restore")
-    assert (status, "The target is the source" in said) == ("failed", True), said
+    status, told, _ = perform("Restore")
+    assert (status, "The target is the source" in told) == ("failed", True), told
     with pytest.raises(CommandError, match="does not hold 'staging'"):
         call_command("rehearsal_enroll", yes="office_production")
     assert content("office_production") == "production"
@@ -211,10 +213,10 @@ def test_enrolling_asks_for_the_name(pair: tuple[Address, Address]) -> None:
 
 def test_not_configured(settings: object, tmp_path: Path) -> None:
     settings.REHEARSAL = {**settings.REHEARSAL, "FOLDER": str(tmp_path)}  # type: ignore[attr-defined]
-    status, said, _ = perform("Snapshot")
-    assert (status, "Nothing says where production is" in said) == ("inconclusive", True)
-    status, said, _ = perform("Restore")
-    assert (status, "There is no snapshot in rehearsal-7" in said) == ("failed", True)
+    status, told, _ = perform("Snapshot")
+    assert (status, "Nothing says where production is" in told) == ("inconclusive", True)
+    status, told, _ = perform("Restore")
+    assert (status, "There is no snapshot in rehearsal-7" in told) == ("failed", True)
 
 
 def test_adopted_archive(pair: tuple[Address, Address], settings: object, tmp_path: Path) -> None:
@@ -223,11 +225,11 @@ def test_adopted_archive(pair: tuple[Address, Address], settings: object, tmp_pa
     shutil.copytree(snapshots.load(snapshots.of_rehearsal(7)).archive, path)
     vouch(path)
     settings.REHEARSAL = {**settings.REHEARSAL, "SNAPSHOT": str(path), "SOURCE": ""}  # type: ignore[attr-defined]
-    status, said, _ = perform("Snapshot", number=8)
-    assert status == "passed", said
-    status, said, _ = perform("Restore", number=8)
-    assert status == "passed", said
-    assert "without counts to compare it with" in said
+    status, told, _ = perform("Snapshot", number=8)
+    assert status == "passed", told
+    status, told, _ = perform("Restore", number=8)
+    assert status == "passed", told
+    assert "without counts to compare it with" in told
     assert content("office_staging") == "production"
 
 
@@ -255,3 +257,34 @@ def test_address_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "sec" not in f"{found!r} {found.shown}"
     assert found.environment()["PGSSLMODE"] == "require"
     assert found.shown == "me@db.example:5433/shop"
+
+
+DOCUMENT = """# Release
+
+## 1. Data
+- [ ] Take it. <!-- check: rehearsal.checks.environment.Snapshot -->
+- [ ] Put it in place. <!-- check: rehearsal.checks.environment.Restore -->
+- [ ] Look at it. <!-- check: tests.sample_checks.Passes -->
+"""
+
+
+@pytest.mark.django_db(databases=["default", "rehearsal"], transaction=True)
+def test_roll_back_on_the_page(pair: tuple[Address, Address]) -> None:
+    rehearsal = begin(text=DOCUMENT)
+    work(rehearsal)
+    assert statuses(rehearsal) == ["passed", "passed", "passed"]
+    kept = f"office_staging_before_{rehearsal.number}"
+    client = signed_in("view_rehearsal", "start_rehearsal")
+    page = client.get(at("{n}/items/1.2/", rehearsal)).content.decode()
+    assert f"<code>{kept}</code>" in page
+    assert client.get(at("{n}/roll-back/", rehearsal)).status_code == 405
+    assert content("office_staging") == "production"
+    answer = client.post(at("{n}/roll-back/", rehearsal), {"ref": "1.2"})
+    assert "is in place again" in said(answer)
+    assert content("office_staging") == "old"
+    assert kept not in databases()
+    assert statuses(rehearsal) == ["passed", "inconclusive", "passed"]
+    rehearsal.refresh_from_db()
+    assert rehearsal.verdict == "red"
+    again = client.post(at("{n}/roll-back/", rehearsal), {"ref": "1.2"})
+    assert "keeps no database to go back to" in said(again)
