@@ -6,6 +6,7 @@ import difflib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -202,9 +203,27 @@ def release() -> str:
 def redactor() -> Redactor:
     """Takes out of text whatever this process's environment and settings hold as secrets."""
     values = {name: getattr(settings, name) for name in dir(settings) if name.isupper()}
-    said = {name: value for name, value in values.items() if isinstance(value, str)}
+    said = dict(_strings(values))
     passwords = [str(entry.get("PASSWORD") or "") for entry in settings.DATABASES.values()]
     return Redactor.from_environment({**said, **os.environ}, passwords)
+
+
+def _strings(
+    values: Mapping[Any, Any], path: str = "", depth: int = 6
+) -> Iterator[tuple[str, str]]:
+    """Each string in nested settings by its path, such as `CACHES.default.OPTIONS.PASSWORD`.
+
+    An entry of a list is named as the list is: `0.SECRET_KEY_FALLBACKS`.
+    """
+    for key, value in values.items():
+        name = f"{path}{key}"
+        if isinstance(value, str):
+            yield name, value
+        elif isinstance(value, Mapping) and depth:
+            yield from _strings(value, f"{name}.", depth - 1)
+        elif isinstance(value, (list, tuple, set, frozenset)) and depth:
+            entries = {f"{number}.{name}": entry for number, entry in enumerate(value)}
+            yield from _strings(entries, "", depth - 1)
 
 
 def _forget(*, setting: str, **_: object) -> None:

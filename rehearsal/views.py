@@ -166,6 +166,8 @@ def changes(
     changed = [row for row in overview.rows if row.item.changed_in > seen]
     context = {"overview": overview, "spoken": page.spoken(overview, changed), "of": of}
     if of and of != "banner":
+        if of not in {row.item.ref for row in overview.rows}:
+            raise Http404(f"{overview.rehearsal} has no item {of}.")
         changed = [_row(overview, of)] if of in {row.item.ref for row in changed} else []
         context |= {"journal": overview.rehearsal.events.filter(ref=of), "changed": changed}
         context["trace"] = _trace(request, changed[0]) if changed else ""

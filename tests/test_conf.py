@@ -79,3 +79,25 @@ def test_the_apps_own_folder_is_private_and_out_of_gits_sight(
     assert made == tmp_path / ".rehearsal" / "snapshots"
     assert made.stat().st_mode & 0o777 == (tmp_path / ".rehearsal").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / ".rehearsal" / ".gitignore").read_text() == "*\n"
+
+
+def test_secrets_deep_in_the_settings_are_known() -> None:
+    settings: dict[str, Any] = {
+        "CACHES": {
+            "default": {
+                "BACKEND": "django.core.cache.backends.redis.RedisCache",
+                "LOCATION": ["redis://:planted-in-a-list@127.0.0.1:1/0"],
+                "OPTIONS": {"PASSWORD": "planted-in-options"},
+            }
+        },
+        "SECRET_KEY_FALLBACKS": ["planted-fallback"],
+        "MAIL_SERVICE": {"api_key": "planted-key", "sender": "no-secret-at-all"},
+    }
+    with override_settings(**settings):
+        conf.redactor.cache_clear()
+        shown = conf.redactor().redact("planted-in-a-list, planted-in-options, planted-fallback, ")
+        assert shown == "[redacted], [redacted], [redacted], "
+        assert conf.redactor().redact("planted-key no-secret-at-all") == (
+            "[redacted] no-secret-at-all"
+        )
+    conf.redactor.cache_clear()

@@ -181,6 +181,20 @@ def test_an_unknown_item_is_not_found(client: Client, ref: str) -> None:
     assert client.get(at("{n}/items/" + quote(ref) + "/", begin("Passes"))).status_code == 404
 
 
+@pytest.mark.parametrize("of", ["1.2", "\x00"])
+def test_a_fragment_about_an_unknown_item_is_not_found(client: Client, of: str) -> None:
+    rehearsal = begin("Passes")
+    assert client.get(at("{n}/rows/", rehearsal), {"of": of}, headers=HTMX).status_code == 404
+
+
+def test_a_reason_that_cannot_be_stored_is_a_sentence(client: Client) -> None:
+    rehearsal = begin("Ends how=failed")
+    work(rehearsal)
+    response = client.post(at("{n}/items/1.1/waive/", rehearsal), {"reason": "a\x00b"})
+    assert "cannot hold this" in said(response)
+    assert not rehearsal.items.get().waived_by
+
+
 # What is seen.
 
 
