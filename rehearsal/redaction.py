@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
-__all__ = ["REDACTED", "PlainStream", "Redactor", "StreamRedactor", "plain", "secrets_in"]
+__all__ = [
+    "REDACTED",
+    "PlainStream",
+    "Redactor",
+    "StreamRedactor",
+    "is_secret_name",
+    "plain",
+    "secrets_in",
+]
 
 REDACTED = "[redacted]"
 
@@ -46,7 +54,8 @@ _SECRET_NAME = re.compile(_NAME + r"$", re.IGNORECASE)
 _URL_PASSWORD = r"://[^\s/?#:@\"'<>]{0,256}:([^\s/\"'<>]{1,4096})@"
 
 
-def _is_secret_name(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of that name says that its value is secret."""
     return _SECRET_NAME.search(name) is not None and _ABOUT.search(name) is None
 
 
@@ -59,7 +68,7 @@ def _is_harmless(name: str, value: str) -> bool:
 def secrets_in(name: str, value: str) -> list[str]:
     """What of a variable is secret: the whole value if its name says so, and a URL's password."""
     found = [match[1] for match in re.finditer(_URL_PASSWORD, value)]
-    if _is_secret_name(name) and not _is_harmless(name, value) and value.strip():
+    if is_secret_name(name) and not _is_harmless(name, value) and value.strip():
         found.append(value)
     return found
 

@@ -410,9 +410,9 @@ def consumers() -> list[str]:
 
 
 @shared_task(bind=True, name=workers.IDENTIFY, acks_late=False, ignore_result=True)
-def identify(self: Task, *, reply_to: str, nonce: str) -> None:
-    """Say on the broker's queue `reply_to` which database and release this worker serves."""
-    workers.answer(reply_to, nonce, self.request.hostname or "", self.app)
+def identify(self: Task, *, reply_to: str, nonce: str, keys: list[str]) -> None:
+    """Say on the broker's queue `reply_to` which database, release and values this serves."""
+    workers.answer(reply_to, nonce, self.request.hostname or "", self.app, keys)
 
 
 @shared_task(bind=True, name="rehearsal.tick", acks_late=False, ignore_result=True)

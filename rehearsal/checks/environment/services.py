@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from rehearsal.checks.base import Check, Failed, Inconclusive, Report
 from rehearsal.checks.environment import redis
 from rehearsal.checks.environment.findings import Findings
-from rehearsal.checks.environment.workers import Survey, survey
+from rehearsal.checks.environment.workers import Survey, declared_queues, stays_local, survey
 from rehearsal.conf import configuration, release
 from rehearsal.databases import describe, identity_or_error, same
 
@@ -35,10 +35,8 @@ class ServicesOnline(Check):
         found = Findings()
         report.progress("Asking Redis.")
         parts = [redis.look(report, app, found)]
-        local = "memory" if app.conf.task_always_eager else ""
         try:
-            local = local or app.connection_for_write().transport.driver_type
-            if local == "memory":
+            if stays_local(app):
                 found.doubts.append(
                     "Tasks never leave the process that sends them (task_always_eager or a "
                     "memory:// broker), so no worker was looked at: set CELERY_BROKER_URL."
@@ -61,15 +59,6 @@ class ServicesOnline(Check):
 
 
 # Workers
-
-
-def declared_queues(app: Celery) -> list[str]:
-    """The queues that must have a worker: the project's, and that of the checks."""
-    here = configuration()
-    project = here.queues or tuple(
-        queue if isinstance(queue, str) else queue.name for queue in app.conf.task_queues or ()
-    )
-    return list(dict.fromkeys([*(project or (app.conf.task_default_queue,)), here.queue]))
 
 
 def _start(app: Celery, queue: str) -> str:

@@ -11,7 +11,7 @@ import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +21,7 @@ from kombu import Connection, Consumer, Exchange, Producer, Queue
 
 from rehearsal.checks.base import Report
 from rehearsal.checks.environment import mail
+from rehearsal.checks.environment.fingerprints import held
 from rehearsal.conf import configuration, release
 from rehearsal.databases import identity_or_error
 
@@ -47,25 +48,42 @@ def broker(app: Celery) -> Iterator[Connection]:
         yield connection
 
 
-def answer(reply_to: str, nonce: str, node: str, app: Celery) -> None:
-    """Say on the broker's queue `reply_to` who executes this.
+def declared_queues(app: Celery) -> list[str]:
+    """The queues that must have a worker: the project's, and that of the checks."""
+    here = configuration()
+    project = here.queues or tuple(
+        queue if isinstance(queue, str) else queue.name for queue in app.conf.task_queues or ()
+    )
+    return list(dict.fromkeys([*(project or (app.conf.task_default_queue,)), here.queue]))
+
+
+def stays_local(app: Celery) -> bool:
+    """Whether tasks never leave the process that sends them."""
+    if app.conf.task_always_eager:
+        return True
+    return bool(app.connection_for_write().transport.driver_type == "memory")
+
+
+def answer(reply_to: str, nonce: str, node: str, app: Celery, keys: Sequence[str] = ()) -> None:
+    """Say on the broker's queue `reply_to` who executes this, and what it holds for `keys`.
 
     Called by the task `rehearsal.identify` in the worker `node`.
     """
     with broker(app) as connection:
         Producer(connection.default_channel).publish(
-            {"nonce": nonce, **who(node)}, exchange="", routing_key=reply_to, serializer="json"
+            who(node, nonce, keys), exchange="", routing_key=reply_to, serializer="json"
         )
 
 
-def who(node: str) -> dict[str, Any]:
-    """What this process says of itself."""
-    database = identity_or_error()
+def who(node: str, nonce: str, keys: Sequence[str] = ()) -> dict[str, Any]:
+    """What this process says of itself: of its secrets nothing but fingerprints."""
     return {
+        "nonce": nonce,
         "node": node,
         "pid": os.getpid(),
-        "database": database,
+        "database": identity_or_error(),
         "release": release(),
+        "holds": held(keys, nonce),
         "mail": mail.route(),
     }
 
@@ -88,18 +106,21 @@ class Survey:
     """The nodes that are there and did not execute our task, and what is known of the cause."""
 
 
-def survey(report: Report, app: Celery, queues: Iterable[str]) -> Survey:
-    """Send our task through each of `queues` and to each node there is; gather the answers."""
+def survey(report: Report, app: Celery, queues: Iterable[str], keys: Sequence[str] = ()) -> Survey:
+    """Send our task through each of `queues` and to each node there is; gather the answers.
+
+    Each answer says what the worker holds for `keys`, by fingerprints.
+    """
     found = Survey(own=str(current_task.request.hostname) if current_task else "")
     with broker(app) as connection:
         _discover(found, app, connection)
         if found.own:
-            found.answers[found.own] = [who(found.own)]
+            found.answers[found.own] = [who(found.own, uuid.uuid4().hex, keys)]
             mine = found.consumes.get(found.own, {configuration().queue})
             found.queues = {queue: found.own for queue in queues if queue in mine}
         others = [node for node in found.consumes if node != found.own]
         report.progress(f"Asking {len(others)} workers who they are.")
-        _Question(found, app, connection).ask(
+        _Question(found, app, connection, keys).ask(
             report, [queue for queue in queues if queue not in found.queues], others
         )
         for node in others:
@@ -122,8 +143,11 @@ def _discover(found: Survey, app: Celery, connection: Connection) -> None:
 class _Question:
     """Our task under way: through a queue, or to one node through a queue of its own."""
 
-    def __init__(self, found: Survey, app: Celery, connection: Connection) -> None:
+    def __init__(
+        self, found: Survey, app: Celery, connection: Connection, keys: Sequence[str]
+    ) -> None:
         self.found = found
+        self.keys = keys
         self.app = app
         self.connection = connection
         self.channel = connection.default_channel
@@ -179,7 +203,7 @@ class _Question:
         self.waiting[nonce] = kind, about
         self.app.send_task(
             IDENTIFY,
-            kwargs={"reply_to": self.reply.name, "nonce": nonce},
+            kwargs={"reply_to": self.reply.name, "nonce": nonce, "keys": self.keys},
             # By the broker's own exchange, so that no route of the project leads it elsewhere
             # and nothing of the project's queues is declared anew.
             queue=Queue(queue, Exchange("", type="direct")),
