@@ -282,7 +282,10 @@ def _ask_workers(
         )
         return ""
     try:
-        seen = survey(report, app, declared_queues(app), list(values))
+        seen = survey(report, app, (), list(values))
+        if not seen.answers:
+            # Nodes whose remote control is off are found by what they consume.
+            seen = survey(report, app, declared_queues(app), list(values))
     except (OperationalError, OSError, RedisError) as error:
         found.doubts.append(
             f"The broker cannot be used ({type(error).__name__}), so no worker was asked what it "

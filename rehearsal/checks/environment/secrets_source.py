@@ -85,8 +85,9 @@ def _printed(report: Report, argv: Sequence[str]) -> dict[str, str]:
         data = read()
     values, problem = _understood(data)
     # Only now is it known what must not be seen of what the command said beside.
-    passwords = (secret for pair in values.items() for secret in secrets_in(*pair))
-    known = Redactor([*values.values(), *passwords])
+    passwords = [secret for pair in values.items() for secret in secrets_in(*pair)]
+    words = [] if values else data.decode(errors="replace").split()
+    known = Redactor([*values.values(), *passwords, *words])
     for line in said:
         report.write(known.redact(line))
     if finished.code != 0:
