@@ -23,7 +23,8 @@ from rehearsal.checks.environment.endpoints import in_common, is_queue
 from rehearsal.checks.environment.findings import Findings
 from rehearsal.checks.environment.fingerprints import SHOWN, fingerprint, shown
 from rehearsal.checks.environment.secrets_source import latest
-from rehearsal.checks.environment.workers import declared_queues, stays_local, survey
+from rehearsal.checks.environment.survey import survey
+from rehearsal.checks.environment.workers import declared_queues, stays_local
 from rehearsal.env_file import EnvFile, EnvFileError, keep, replace
 from rehearsal.redaction import is_secret_name, secrets_in
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from demo import servers
 from rehearsal import conf
 from rehearsal.checks import base
-from rehearsal.checks.environment import SecretsSynced, workers
+from rehearsal.checks.environment import SecretsSynced, survey
 from rehearsal.checks.environment.secrets import is_placeholder, is_queue_or_api
 from rehearsal.env_file import EnvFile
 from tests.checks.environment.test_services import host, records, server, worker  # noqa: F401
@@ -99,7 +99,7 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Project:
     for name in ("ANSWER_SECONDS", "CONTROL_SECONDS"):
-        monkeypatch.setattr(workers, name, 1)  # there is no worker to wait for
+        monkeypatch.setattr(survey, name, 1)  # there is no worker to wait for
     return Project(tmp_path, settings)
 
 
