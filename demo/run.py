@@ -29,6 +29,7 @@ sys.path.insert(0, str(DEMO.parent))
 
 from demo import servers  # noqa: E402
 from rehearsal import command  # noqa: E402
+from rehearsal.env_file import EnvFile  # noqa: E402
 from rehearsal.redaction import Redactor  # noqa: E402
 
 SOURCE = DEMO / "src"
@@ -101,7 +102,46 @@ def environment(
         "DEMO_PASSWORD": os.environ.get("DEMO_PASSWORD") or secrets.token_urlsafe(9),
         "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
         "EMAIL_FILE_PATH": str(folder / "mail"),
+        "EMAIL_HOST": "127.0.0.1",
+        "EMAIL_HOST_USER": "obcms-staging",
+        "EMAIL_HOST_PASSWORD": secrets.token_urlsafe(12),
+        "GOOGLE_API_KEY": secrets.token_urlsafe(24),
+        "GEMINI_API_KEY": secrets.token_urlsafe(24),
+        "ENV_FILE": str(folder / ".env.staging"),
+        "ENV_TEMPLATE": str(DEMO / ".env.staging.example"),
+        "SECRETS_SOURCE": str(folder / "latest.env"),
+        "PRODUCTION_ENV": str(folder / "production.env"),
     }
+
+
+CREDENTIALS = (
+    *("REDIS_URL", "CELERY_BROKER_URL", "GOOGLE_API_KEY", "GEMINI_API_KEY"),
+    *("EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD"),
+)
+
+
+def write_secrets(environ: Mapping[str, str], redis: servers.Redis) -> None:
+    """Leave staging's file with a key of last month, where the source has the latest of all.
+
+    The processes were given the latest, as by a supervisor that asks the vault when it starts them.
+    """
+    template = EnvFile.read(DEMO / ".env.staging.example")
+    latest = {key: environ[key] for key in CREDENTIALS}
+    stale = {**environ, "GEMINI_API_KEY": secrets.token_urlsafe(24)}
+    staging = template.with_values(
+        {key: stale.get(key, said) for key, said in template.values.items()}
+    )
+    production = {key: secrets.token_urlsafe(24) for key in latest} | {
+        "SECRET_KEY": secrets.token_urlsafe(50), "CELERY_BROKER_URL": redis.url(9)
+    }  # fmt: skip
+    for name, file in (
+        ("ENV_FILE", staging),
+        ("SECRETS_SOURCE", EnvFile.parse(b"").with_values(latest)),
+        ("PRODUCTION_ENV", EnvFile.parse(b"").with_values(production)),
+    ):
+        path = Path(environ[name])
+        path.touch(mode=0o600)
+        path.write_bytes(file.data)
 
 
 def prepare(project: Project, postgresql: servers.PostgreSQL) -> None:
@@ -206,7 +246,8 @@ def remember(project: Project) -> Path:
     told = VAR / "demo.env"
     names = ("DJANGO_SETTINGS_MODULE", "DATABASE_URL", "REHEARSAL_DATABASE_URL", "REDIS_URL",
              "CELERY_BROKER_URL", "SECRET_KEY", "PRODUCTION_DATABASE_URL", "REHEARSAL_FOLDER",
-             "POSTGRESQL_BIN")  # fmt: skip
+             "POSTGRESQL_BIN", "ENV_FILE", "ENV_TEMPLATE", "SECRETS_SOURCE",
+             "PRODUCTION_ENV")  # fmt: skip
     told.unlink(missing_ok=True)
     with open(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.writelines(f"{name}={project.environ[name]}\n" for name in names)
@@ -226,6 +267,7 @@ def main() -> int:
         postgresql = stack.enter_context(servers.postgresql())
         redis = stack.enter_context(servers.redis())
         project = Project(environment(postgresql, redis, folder))
+        write_secrets(project.environ, redis)
         say("Making a production database, and staging from it …")
         prepare(project, postgresql)
         say("Starting the web server, two workers and beat …")

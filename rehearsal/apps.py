@@ -35,12 +35,15 @@ def remember_release(**_: object) -> None:
 
 def add_tick(sender: Any, **_: object) -> None:
     """Give Celery beat a task of ours, so that a running beat can be told from a listed one."""
+    from rehearsal.checks.environment import beat  # the checks may need the project's models
+
     seconds = conf.configuration().beat_seconds
     sender.scheduler.update_from_dict(
         {
             "rehearsal.tick": {
                 "task": "rehearsal.tick",
                 "schedule": float(seconds),
+                "kwargs": {"beat": beat.name()},
                 "options": {"expires": 2 * seconds},
             }
         }

@@ -7,8 +7,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
+from rehearsal.env_file import EnvFile, EnvFileError
 from rehearsal.redaction import Redactor
 
 SHIPPED_CHECKLIST = Path(__file__).parent / "checklists" / "staging.md"
@@ -78,6 +80,19 @@ class Configuration:
     be named."""
     base_template: str = "rehearsal/base.html"
     """The template that the pages extend: the project's own, if it has the block `content`."""
+    env_file: Path | None = None
+    """The file of the environment's secrets; without it, `.env.staging` in `root` for staging."""
+    env_template: Path | None = None
+    """Names the keys that file must have; without it, the same name with `.example`, if there."""
+    required_secrets: tuple[str, ...] = ()
+    """More keys that file must have."""
+    secrets_source: Path | str | tuple[str, ...] | None = None
+    """Where the latest queue and API credentials are: another such file, `environment:PREFIX_`
+    for variables of the checks' worker, or the arguments of a command that prints them."""
+    production_env: Path | None = None
+    """Production's file, whose secrets and addresses must be none of this environment's."""
+    shared_secrets: tuple[str, ...] = ()
+    """The keys whose value may be production's."""
 
     @property
     def manage_path(self) -> Path:
@@ -87,16 +102,33 @@ class Configuration:
         candidates = (self.root / "manage.py", self.root / "src" / "manage.py")
         return next((path for path in candidates if path.is_file()), candidates[0])
 
+    @property
+    def env_path(self) -> Path:
+        """The file of the environment's secrets; it may not exist."""
+        return self.env_file or self.root / f".env.{self.environment}"
 
-PATHS = {"root", "manage", "checklist", "folder", "snapshot", "postgresql_bin"}
+    @property
+    def template_path(self) -> Path | None:
+        """What names the keys that file must have; None when there is no such thing."""
+        beside = self.env_path.with_name(f"{self.env_path.name}.example")
+        return self.env_template or (beside if beside.is_file() else None)
+
+
+PATHS = {
+    *("root", "manage", "checklist", "folder", "snapshot", "postgresql_bin"),
+    *("env_file", "env_template", "production_env"),
+}
 LISTS = {
     "queues": "queue names",
     "target_names": "names of databases",
     "mail_sinks": "hosts or mail backends",
+    "required_secrets": "keys",
+    "shared_secrets": "keys",
 }
 NUMBERS = {"snapshot_max_age_hours": "hours", "keep_snapshots": "snapshots"}
 CHOICES = {"credentials": ("source", "target")}
 MAY_BE_EMPTY = {"revision", "source", "target_admin"}
+FROM_VARIABLES = "environment:"
 
 
 def read(raw: object) -> tuple[Configuration, list[tuple[str, str]]]:
@@ -123,7 +155,8 @@ def read(raw: object) -> tuple[Configuration, list[tuple[str, str]]]:
         try:
             values[name] = _typed(name, value)
         except (TypeError, ValueError) as error:
-            wrong.append((f"REHEARSAL[{key!r}] is {value!r}: {error}.", "Correct the value."))
+            shown = Redactor().redact(repr(value))
+            wrong.append((f"REHEARSAL[{key!r}] is {shown}: {error}.", "Correct the value."))
     return Configuration(**values), wrong
 
 
@@ -138,9 +171,9 @@ def _typed(name: str, value: object) -> object:
             raise ValueError(f"a whole number of {of}, 1 or more, was expected")
         return value
     if name in LISTS:
-        if isinstance(value, str) or not all(isinstance(item, str) for item in value):  # type: ignore[attr-defined]
-            raise TypeError(f"a list of {LISTS[name]} was expected")
-        return tuple(value)  # type: ignore[arg-type]
+        return _strings(value, LISTS[name])
+    if name == "secrets_source":
+        return _source(value)
     if not isinstance(value, str):
         raise TypeError("a string was expected")
     if not value and name not in MAY_BE_EMPTY:
@@ -148,6 +181,31 @@ def _typed(name: str, value: object) -> object:
     if name in CHOICES and value not in CHOICES[name]:
         raise ValueError(f"{' or '.join(map(repr, CHOICES[name]))} was expected")
     return value
+
+
+def _strings(value: object, what: str) -> tuple[str, ...]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"a list of {what} was expected")
+    return tuple(value)
+
+
+def _source(value: object) -> Path | str | tuple[str, ...]:
+    if isinstance(value, (list, tuple)):
+        arguments = _strings(value, "arguments")
+        if not arguments:
+            raise ValueError("it is empty")
+        # All users of the machine can see the arguments of a command.
+        if Redactor().redact(shown := " ".join(arguments)) != shown:
+            raise ValueError("an argument holds a secret; give it to the command by a variable")
+        return arguments
+    if isinstance(value, str) and value.startswith(FROM_VARIABLES):
+        # Without a prefix it would be the variables that were read from the very file.
+        if value == FROM_VARIABLES:
+            raise ValueError("a prefix of the variables was expected after the colon")
+        return value
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise TypeError(f"a path, {FROM_VARIABLES}PREFIX_ or a list of arguments was expected")
+    return Path(value)
 
 
 @cache
@@ -199,13 +257,32 @@ def release() -> str:
     return revision()
 
 
-@cache
 def redactor() -> Redactor:
-    """Takes out of text whatever this process's environment and settings hold as secrets."""
+    """Takes out of text whatever this process's environment, settings and files hold as secrets."""
+    here, _wrong = read(getattr(settings, "REHEARSAL", {}))
+    files = [here.env_path, here.production_env, here.secrets_source]
+    return _redactor(tuple(_version(file) for file in files if isinstance(file, Path)))
+
+
+def _version(file: Path) -> tuple[Path, int, int]:
+    """What tells a file from what it was before, so that new secrets are known at once."""
+    try:
+        told = file.stat()
+    except OSError:
+        return file, 0, 0
+    return file, told.st_ino, told.st_mtime_ns
+
+
+@lru_cache(maxsize=1)
+def _redactor(files: tuple[tuple[Path, int, int], ...]) -> Redactor:
     values = {name: getattr(settings, name) for name in dir(settings) if name.isupper()}
-    said = dict(_strings(values))
+    said = list(_strings(values))
     passwords = [str(entry.get("PASSWORD") or "") for entry in settings.DATABASES.values()]
-    return Redactor.from_environment({**said, **os.environ}, passwords)
+    for file, *_version in files:
+        # Who may not read a file cannot tell what is in it.
+        with suppress(EnvFileError):
+            said += EnvFile.read(file).values.items()
+    return Redactor.from_pairs([*said, *os.environ.items()], passwords)
 
 
 def _strings(

@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import unquote
 
-__all__ = ["REDACTED", "PlainStream", "Redactor", "StreamRedactor", "plain"]
+__all__ = [
+    "REDACTED",
+    "PlainStream",
+    "Redactor",
+    "StreamRedactor",
+    "is_secret_name",
+    "plain",
+    "secrets_in",
+]
 
 REDACTED = "[redacted]"
 
@@ -46,7 +54,8 @@ _SECRET_NAME = re.compile(_NAME + r"$", re.IGNORECASE)
 _URL_PASSWORD = r"://[^\s/?#:@\"'<>]{0,256}:([^\s/\"'<>]{1,4096})@"
 
 
-def _is_secret_name(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
+    """Whether a variable of that name says that its value is secret."""
     return _SECRET_NAME.search(name) is not None and _ABOUT.search(name) is None
 
 
@@ -54,6 +63,14 @@ def _is_harmless(name: str, value: str) -> bool:
     """Whether a value says nothing: `token=None`, `tokens: 5`, `password=password`."""
     counted = name.lower().endswith("s") and value.isdigit()
     return counted or value.lower() == name.lower() or _HARMLESS.fullmatch(value) is not None
+
+
+def secrets_in(name: str, value: str) -> list[str]:
+    """What of a variable is secret: the whole value if its name says so, and a URL's password."""
+    found = [match[1] for match in re.finditer(_URL_PASSWORD, value)]
+    if is_secret_name(name) and not _is_harmless(name, value) and value.strip():
+        found.append(value)
+    return found
 
 
 # --- Shapes -------------------------------------------------------------------------------------
@@ -207,12 +224,13 @@ class Redactor:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str], extra: Iterable[str] = ()) -> "Redactor":
         """Know the values of variables whose name says secret, and passwords in URL values."""
-        secrets = list(extra)
-        for name, value in environ.items():
-            if _is_secret_name(name) and not _is_harmless(name, value) and value.strip():
-                secrets.append(value)
-            secrets.extend(match[1] for match in re.finditer(_URL_PASSWORD, value))
-        return cls(secrets)
+        return cls.from_pairs(environ.items(), extra)
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[tuple[str, str]], extra: Iterable[str] = ()) -> "Redactor":
+        """The same for names that may come more than once, each time with another value."""
+        found = (secret for name, value in pairs for secret in secrets_in(name, value))
+        return cls([*extra, *found])
 
     def redact(self, text: str) -> str:
         """The text without its secrets."""

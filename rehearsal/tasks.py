@@ -24,6 +24,7 @@ from kombu.exceptions import OperationalError
 from rehearsal import conf, plan
 from rehearsal.checks import base
 from rehearsal.checks.environment import workers
+from rehearsal.checks.environment.beat import Tick, announce
 from rehearsal.heartbeat import Heartbeat, patiently
 from rehearsal.models import (
     ACTIVE,
@@ -410,20 +411,21 @@ def consumers() -> list[str]:
 
 
 @shared_task(bind=True, name=workers.IDENTIFY, acks_late=False, ignore_result=True)
-def identify(self: Task, *, reply_to: str, nonce: str) -> None:
-    """Say on the broker's queue `reply_to` which database and release this worker serves."""
-    workers.answer(reply_to, nonce, self.request.hostname or "", self.app)
+def identify(self: Task, *, reply_to: str, nonce: str, keys: list[str], hold: float) -> None:
+    """Say on the broker's queue `reply_to` which database, release and values this serves."""
+    workers.answer(reply_to, nonce, self.request.hostname or "", self.app, keys, hold)
 
 
 @shared_task(bind=True, name="rehearsal.tick", acks_late=False, ignore_result=True)
-def tick(self: Task) -> None:
-    """Sent by Celery beat: note when it was fired, and sweep what is open."""
+def tick(self: Task, *, beat: str = "unknown") -> None:
+    """Sent by the process `beat`: tell when it was fired, and sweep what is open."""
     expires = self.request.expires
     if expires is None:
         return
     if isinstance(expires, str):
         expires = datetime.datetime.fromisoformat(expires)
     fired = expires - datetime.timedelta(seconds=2 * conf.configuration().beat_seconds)
+    announce(self.app, Tick(beat, fired))
     for rehearsal in Rehearsal.objects.filter(closed_at=None):
         if fired > max(rehearsal.started_at, rehearsal.beat_seen_at or rehearsal.started_at):
             Rehearsal.objects.filter(pk=rehearsal.pk).update(beat_seen_at=fired)

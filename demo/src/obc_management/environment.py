@@ -29,6 +29,11 @@ def items(name: str, default: str = "") -> list[str]:
     return [item.strip() for item in text(name, default).split(",") if item.strip()]
 
 
+def given(*names: str) -> dict[str, str]:
+    """Those of the variables that are set."""
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
+
+
 def flag(name: str, default: bool) -> bool:
     """A yes or no. Raises ImproperlyConfigured for anything else."""
     value = os.environ.get(name, "1" if default else "0").strip().lower()

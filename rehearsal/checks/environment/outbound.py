@@ -8,7 +8,7 @@ from celery import Celery
 
 from rehearsal.checks.base import Failed, Inconclusive, Report
 from rehearsal.checks.environment import mail
-from rehearsal.checks.environment.workers import survey
+from rehearsal.checks.environment.survey import survey
 from rehearsal.conf import configuration
 
 TICK = "rehearsal.tick"

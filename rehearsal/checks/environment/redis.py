@@ -55,7 +55,7 @@ class Server:
 def servers(app: Celery) -> list[Server]:
     """Every Redis that Celery and the caches are told to use, each once."""
     found: list[Server] = []
-    for role, url, options in _uses(app):
+    for role, url, options in uses(app):
         if urlsplit(url).scheme not in REDIS_SCHEMES:
             continue
         known = next((one for one in found if (one.url, one.options) == (url, options)), None)
@@ -66,7 +66,8 @@ def servers(app: Celery) -> list[Server]:
     return found
 
 
-def _uses(app: Celery) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def uses(app: Celery) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """What Celery and the caches are told to use: the role, the URL and options of each."""
     for role, urls, tls in (
         ("broker", app.conf.broker_write_url, app.conf.broker_use_ssl),
         ("result backend", app.conf.result_backend, app.conf.redis_backend_use_ssl),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +12,14 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from rehearsal.checks.base import Check, Failed, Inconclusive, Report
-from rehearsal.checks.environment import redis
+from rehearsal.checks.environment import beat, redis
+from rehearsal.checks.environment.endpoints import in_common, is_queue
 from rehearsal.checks.environment.findings import Findings
-from rehearsal.checks.environment.workers import Survey, survey
+from rehearsal.checks.environment.survey import Survey, survey
+from rehearsal.checks.environment.workers import declared_queues, stays_local
 from rehearsal.conf import configuration, release
 from rehearsal.databases import describe, identity_or_error, same
+from rehearsal.env_file import EnvFile, EnvFileError
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,17 @@ class ServicesOnline(Check):
         found = Findings()
         report.progress("Asking Redis.")
         parts = [redis.look(report, app, found)]
-        local = "memory" if app.conf.task_always_eager else ""
+        _compare_with_production(report, app, found)
         try:
-            local = local or app.connection_for_write().transport.driver_type
-            if local == "memory":
+            if stays_local(app):
                 found.doubts.append(
                     "Tasks never leave the process that sends them (task_always_eager or a "
                     "memory:// broker), so no worker was looked at: set CELERY_BROKER_URL."
                 )
             else:
-                parts.append(_workers(report, app, found))
-                parts.append(_beat(report, app, found, began, before))
+                with beat.Ear.open(app) as ear:
+                    parts.append(_workers(report, app, found))
+                    parts.append(beat.look(report, app, found, ear, began, before))
         except (OperationalError, OSError, RedisError) as error:
             found.problems.append(
                 f"The broker cannot be used ({type(error).__name__}: {error}), so neither workers "
@@ -60,16 +62,41 @@ class ServicesOnline(Check):
         report.progress(", ".join(part for part in parts if part) + ".")
 
 
-# Workers
-
-
-def declared_queues(app: Celery) -> list[str]:
-    """The queues that must have a worker: the project's, and that of the checks."""
+def _compare_with_production(report: Report, app: Celery, found: Findings) -> None:
+    """None of the queues and caches is production's."""
     here = configuration()
-    project = here.queues or tuple(
-        queue if isinstance(queue, str) else queue.name for queue in app.conf.task_queues or ()
-    )
-    return list(dict.fromkeys([*(project or (app.conf.task_default_queue,)), here.queue]))
+    if here.production_env is None:
+        report.evidence("production", "not compared, since REHEARSAL['PRODUCTION_ENV'] is not set")
+        return
+    try:
+        said = EnvFile.read(here.production_env).values
+    except EnvFileError as error:
+        found.doubts.append(f"Production's addresses cannot be compared: {error}.")
+        return
+    theirs = {
+        key: value
+        for key, value in said.items()
+        if is_queue(value) and key not in here.shared_secrets
+    }
+    if not theirs:
+        found.doubts.append(
+            f"{here.production_env.name} names no queue to compare with: correct "
+            "REHEARSAL['PRODUCTION_ENV']."
+        )
+    same = {
+        (role, key)
+        for role, url, _options in redis.uses(app)
+        for _role, key in in_common({role: url}, theirs)
+    }
+    for role, key in sorted(same):
+        found.problems.append(
+            f"The {role} is production's: it has the address of {key} in "
+            f"{here.production_env.name}. Give this environment its own."
+        )
+    report.evidence("production", f"{len(same)} of its {len(theirs)} queue addresses are used here")
+
+
+# Workers
 
 
 def _start(app: Celery, queue: str) -> str:
@@ -98,6 +125,11 @@ def _workers(report: Report, app: Celery, found: Findings) -> str:
         )
     for node, reason in sorted(seen.silent.items()):
         found.problems.append(f"The worker {node} did not execute our task: {reason}.")
+    for node, pids in sorted(seen.stuck.items()):
+        found.problems.append(
+            f"Of the worker {node} the process {', '.join(map(str, pids))} is stuck: it neither "
+            "executed our task nor has one of its own. Restart the worker."
+        )
     for node in seen.doubled:
         found.problems.append(
             f"Several workers call themselves {node}, so they cannot be told apart: "
@@ -120,6 +152,7 @@ def _judge(report: Report, found: Findings, seen: Survey) -> None:
         )
         return
     report.evidence("release", expected or "unknown")
+    unknown: list[str] = []
     for node, answers in sorted(seen.answers.items()):
         consumed = (
             ", ".join(sorted(seen.consumes.get(node, ()))) or "unknown, remote control is off"
@@ -137,12 +170,20 @@ def _judge(report: Report, found: Findings, seen: Survey) -> None:
                     f"{describe(here)}: take it off this broker, or correct its DATABASE_URL "
                     "and restart it."
                 )
-            elif expected and runs and not _one_commit(expected, runs):
+            elif not (expected and runs):
+                unknown.append(node)
+                continue
+            elif not _one_commit(expected, runs):
                 problem = f"The worker {node} runs release {runs}, expected {expected}: restart it."
             else:
                 continue
             if problem not in found.problems:
                 found.problems.append(problem)
+    if unknown:
+        found.doubts.append(
+            f"Whether {', '.join(dict.fromkeys(unknown))} runs the release that is rehearsed is "
+            "unknown: name the commit in REHEARSAL['REVISION'], or deploy with git."
+        )
 
 
 def _release(report: Report) -> str:
@@ -153,42 +194,6 @@ def _release(report: Report) -> str:
 
 def _one_commit(one: str, other: str) -> bool:
     return one.startswith(other) or other.startswith(one)
-
-
-# Beat
-
-
-def _beat(
-    report: Report,
-    app: Celery,
-    found: Findings,
-    began: datetime.datetime,
-    before: datetime.datetime | None,
-) -> str:
-    queue = app.conf.task_default_queue
-    if queue in declared_queues(app) and queue not in found.queues:
-        found.problems.append(
-            f"Whether beat runs could not be seen, since its tick goes through the queue {queue}."
-        )
-        return ""
-    report.progress("Waiting for a tick of beat.")
-    seconds = 3 * configuration().beat_seconds + 5
-    waits = timezone.now() + datetime.timedelta(seconds=seconds)
-    while not report.stop.is_set():
-        fired = report.beat_seen_at()
-        if fired is not None and fired != before and fired > began:
-            ago = max(0.0, (timezone.now() - fired).total_seconds())
-            report.evidence("beat", f"ticked at {fired.isoformat(timespec='seconds')}")
-            return f"beat ticked {ago:.0f} s ago"
-        if timezone.now() > waits:
-            break
-        report.stop.wait(0.5)
-    last = f"; it last ticked at {before.isoformat(timespec='seconds')}" if before else ""
-    found.problems.append(
-        f"Beat did not tick within {seconds} s{last}: start `celery -A "
-        f"{app.main or '<project>'} beat`, of a release that has this app."
-    )
-    return ""
 
 
 def _count(things: Any, name: str) -> str:

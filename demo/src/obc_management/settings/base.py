@@ -131,6 +131,7 @@ REHEARSAL = {
     "CHECKLIST": ROOT / "docs" / "testing" / "staging_rehearsal_checklist.md",
     "FOLDER": environment.text("REHEARSAL_FOLDER", str(ROOT / "var" / "rehearsal")),
     "SOURCE": "PRODUCTION_DATABASE_URL",
+    # Where the files of secrets are is said from outside too; none of them is in the repository.
+    **environment.given("ENV_FILE", "ENV_TEMPLATE", "SECRETS_SOURCE", "PRODUCTION_ENV"),
+    **environment.given("POSTGRESQL_BIN"),
 }
-if environment.text("POSTGRESQL_BIN"):
-    REHEARSAL["POSTGRESQL_BIN"] = environment.text("POSTGRESQL_BIN")
