@@ -276,7 +276,7 @@ def _version(file: Path) -> tuple[Path, int, int]:
 @lru_cache(maxsize=1)
 def _redactor(files: tuple[tuple[Path, int, int], ...]) -> Redactor:
     values = {name: getattr(settings, name) for name in dir(settings) if name.isupper()}
-    said = list(_strings(values))
+    said = list(_nested(values))
     passwords = [str(entry.get("PASSWORD") or "") for entry in settings.DATABASES.values()]
     for file, *_version in files:
         # Who may not read a file cannot tell what is in it.
@@ -285,7 +285,7 @@ def _redactor(files: tuple[tuple[Path, int, int], ...]) -> Redactor:
     return Redactor.from_pairs([*said, *os.environ.items()], passwords)
 
 
-def _strings(
+def _nested(
     values: Mapping[Any, Any], path: str = "", depth: int = 6
 ) -> Iterator[tuple[str, str]]:
     """Each string in nested settings by its path, such as `CACHES.default.OPTIONS.PASSWORD`.
@@ -297,10 +297,10 @@ def _strings(
         if isinstance(value, str):
             yield name, value
         elif isinstance(value, Mapping) and depth:
-            yield from _strings(value, f"{name}.", depth - 1)
+            yield from _nested(value, f"{name}.", depth - 1)
         elif isinstance(value, (list, tuple, set, frozenset)) and depth:
             entries = {f"{number}.{name}": entry for number, entry in enumerate(value)}
-            yield from _strings(entries, "", depth - 1)
+            yield from _nested(entries, "", depth - 1)
 
 
 def _forget(*, setting: str, **_: object) -> None:
