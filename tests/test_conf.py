@@ -94,10 +94,10 @@ def test_secrets_deep_in_the_settings_are_known() -> None:
         "MAIL_SERVICE": {"api_key": "planted-key", "sender": "no-secret-at-all"},
     }
     with override_settings(**settings):
-        conf.redactor.cache_clear()
+        conf._redactor.cache_clear()
         shown = conf.redactor().redact("planted-in-a-list, planted-in-options, planted-fallback, ")
         assert shown == "[redacted], [redacted], [redacted], "
         assert conf.redactor().redact("planted-key no-secret-at-all") == (
             "[redacted] no-secret-at-all"
         )
-    conf.redactor.cache_clear()
+    conf._redactor.cache_clear()
