@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import shutil
 import signal
@@ -13,10 +14,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from redis import Redis as Client
 
 from demo import servers
-from tests.checks.host import Answer, Host
+from rehearsal.checks.environment.beat import Tick, several
+from tests.checks.host import SETTINGS, Answer, Host
 
 CHECK = "environment.ServicesOnline"
 LINE = "Verify Redis, Celery workers, and beat processes are online."
@@ -200,7 +204,7 @@ def test_a_worker_without_the_app(host: Host) -> None:
 
 def test_a_worker_whose_process_is_frozen(host: Host, server: servers.Redis) -> None:
     with staging(host), worker(host, "frozen", "other") as pid:
-        child = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        child = int(children_of(pid)[0])
         os.kill(child, signal.SIGSTOP)
         found = perform(host)
     assert found.status == "failed"
@@ -290,3 +294,155 @@ def test_tasks_that_never_leave_the_process_prove_nothing(
     assert found.status == "inconclusive"
     assert "set CELERY_BROKER_URL" in found.message
     assert ("No Redis was looked at" in found.message) == ("HOST_BROKER" in environ)
+
+
+PRODUCTION = '\nREHEARSAL["PRODUCTION_ENV"] = HERE / "production.env"\n'
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ("redis://:of-production@localhost:{port}/0", "The broker is production's"),
+        ("redis://queue.example,redis://localhost:{port}", "The broker is production's"),
+        ("rediss://127.0.0.1:{port}/1", "The cache default is production's"),
+        ("redis://localhost:{port}/2", ""),
+        ("redis://localhost:1/0", ""),
+        ("amqp://guest:guest@queue.example//", ""),
+    ],
+)
+def test_productions_broker_by_whatever_name(
+    host: Host, server: servers.Redis, other: str, said: str
+) -> None:
+    host.write("host/settings.py", SETTINGS + PRODUCTION)
+    host.write("production.env", f"QUEUE='{other.format(port=server.port)}'\n")
+    # Without a worker it is the addresses alone that are judged, and at once.
+    found = perform(host, HOST_CACHE=server.url(1), HOST_EAGER="1")
+    assert found.status == ("failed" if said else "inconclusive")
+    if said:
+        assert f"{said}: it has the address of QUEUE in production.env." in found.message
+    else:
+        assert "production" not in found.message
+        assert found.facts["production"] == "0 of its 1 queue addresses are used here"
+    assert "of-production" not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"), [("A=1", "names no queue"), (None, "production.env does not exist")]
+)
+def test_production_that_cannot_be_compared_is_a_doubt(
+    host: Host, text: str | None, said: str
+) -> None:
+    host.write("host/settings.py", SETTINGS + PRODUCTION)
+    if text:
+        host.write("production.env", text)
+    found = perform(host, HOST_EAGER="1")
+    assert found.status == "inconclusive"
+    assert said in found.message
+
+
+def test_one_frozen_process_of_several(host: Host, server: servers.Redis) -> None:
+    several = ["worker", "-Q", "celery,rehearsal", "-c", "3", "-n", "several@here"]
+    options = ["--loglevel", "INFO", "--without-mingle", "--without-gossip"]
+    with celery(host, *several, *options) as pid, beat(host):
+        children = [int(one) for one in children_of(pid)]
+        well = perform(host)
+        os.kill(children[1], signal.SIGSTOP)
+        found = perform(host)
+    assert well.status == "passed", well.message
+    assert found.status == "failed"
+    assert f"Of the worker several@here the process {children[1]} is stuck" in found.message
+    assert leftovers(server.url()) == []
+
+
+def children_of(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def test_a_busy_process_is_not_stuck(host: Host) -> None:
+    host.write("host/slow.py", SLOW)
+    several = ["worker", "-Q", "celery,rehearsal", "-c", "2", "-n", "several@here"]
+    with celery(host, *several, "--loglevel", "INFO", app="host.slow"), beat(host):
+        host.manage("shell", "-c", "import host.slow as s; s.app.send_task('host.slow')")
+        wait_for((host.path / "slow").exists)
+        found = perform(host)
+        (host.path / "done").touch()
+    assert found.status == "passed", found.message
+
+
+SLOW = """
+import time
+from pathlib import Path
+from host.celery import app
+
+@app.task(name="host.slow", ignore_result=True)
+def slow():
+    Path("slow").touch()
+    while not Path("done").exists():
+        time.sleep(0.1)
+"""
+
+
+def test_two_beats_on_one_broker(host: Host, server: servers.Redis) -> None:
+    other = Host(host.path / "elsewhere", host.environ)
+    with staging(host), beat(other):
+        found = perform(host)
+    assert found.status == "failed"
+    assert "More than one beat ticks on this broker (" in found.message
+    assert found.message.count(f"{os.uname().nodename}:") == 2
+    assert leftovers(server.url()) == []
+
+
+def test_a_beat_that_was_restarted_is_one_beat(host: Host) -> None:
+    with worker(host, "staging", "celery,rehearsal"):
+        with beat(host):
+            pass
+        with beat(host):
+            found = perform(host)
+    assert found.status == "passed", found.message
+
+
+START = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
+@given(
+    st.lists(st.floats(0, 9), min_size=1, max_size=3, unique=True),
+    st.booleans(),
+    st.integers(1, 3),
+)
+def test_beats_are_told_apart_by_their_ticks(
+    phases: list[float], one_name: bool, rounds: int
+) -> None:
+    ticks = [
+        Tick("shared" if one_name else f"host:{number}", START + datetime.timedelta(seconds=at))
+        for number, phase in enumerate(phases)
+        for at in (phase + 10 * turn for turn in range(rounds + 1))
+    ]
+    ticks.sort(key=lambda tick: tick.fired)
+    assert bool(several(ticks, 10)) == (len(phases) > 1)
+
+
+def test_a_worker_started_before_the_last_commit(host: Host) -> None:
+    host.environ["HOST_REVISION"] = ""
+    git(host, "init", "-q")
+    git(host, "commit", "-q", "--allow-empty", "-m", "The release before")
+    with staging(host):
+        before = perform(host)
+        git(host, "commit", "-q", "--allow-empty", "-m", "The release that is rehearsed")
+        found = perform(host)
+    assert before.status == "passed", before.message
+    assert found.status == "failed"
+    assert "staging@here runs release" in found.message
+    assert "restart it" in found.message
+
+
+def test_a_worker_that_does_not_know_its_release(host: Host) -> None:
+    host.environ["HOST_REVISION"] = ""
+    with staging(host):
+        found = perform(host)
+    assert found.status == "inconclusive"
+    assert "Whether staging@here runs the release that is rehearsed is unknown" in found.message
+
+
+def git(host: Host, *arguments: str) -> None:
+    who = ["-c", "user.name=Tests", "-c", "user.email=tests@example.org"]
+    subprocess.run(["git", *who, *arguments], cwd=host.path, check=True, timeout=30)
