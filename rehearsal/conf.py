@@ -6,6 +6,7 @@ import difflib
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,11 @@ class Configuration:
     """How long a claimed check may stay silent before its worker counts as lost."""
     python: str = sys.executable
     """The interpreter that runs the project's tests and management commands."""
+    test_database: str = "migrations"
+    """How test databases are made: as clones of a template that "migrations" made, or of one with
+    the "schema" of the migrated database and none of its rows, or each for itself: "plain"."""
+    test_environment: Mapping[str, str | None] = field(default_factory=dict)
+    """Variables set for tests; None takes out one that the worker was started with."""
     revision: str = ""
     """The commit that is deployed, for images without git; otherwise git is asked."""
     queues: tuple[str, ...] = ()
@@ -94,7 +100,10 @@ LISTS = {
     "mail_sinks": "hosts or mail backends",
 }
 NUMBERS = {"snapshot_max_age_hours": "hours", "keep_snapshots": "snapshots"}
-CHOICES = {"credentials": ("source", "target")}
+CHOICES = {
+    "credentials": ("source", "target"),
+    "test_database": ("migrations", "schema", "plain"),
+}
 MAY_BE_EMPTY = {"revision", "source", "target_admin"}
 
 
@@ -140,6 +149,12 @@ def _typed(name: str, value: object) -> object:
         if isinstance(value, str) or not all(isinstance(item, str) for item in value):  # type: ignore[attr-defined]
             raise TypeError(f"a list of {LISTS[name]} was expected")
         return tuple(value)  # type: ignore[arg-type]
+    if name == "test_environment":
+        if not isinstance(value, Mapping) or not all(
+            isinstance(key, str) and isinstance(entry, str | None) for key, entry in value.items()
+        ):
+            raise TypeError("a dict of variables was expected, each a string or None")
+        return dict(value)
     if not isinstance(value, str):
         raise TypeError("a string was expected")
     if not value and name not in MAY_BE_EMPTY:
@@ -204,7 +219,10 @@ def redactor() -> Redactor:
     values = {name: getattr(settings, name) for name in dir(settings) if name.isupper()}
     said = {name: value for name, value in values.items() if isinstance(value, str)}
     passwords = [str(entry.get("PASSWORD") or "") for entry in settings.DATABASES.values()]
-    return Redactor.from_environment({**said, **os.environ}, passwords)
+    here, _wrong = read(getattr(settings, "REHEARSAL", {}))
+    # Under names of their own: they may differ from what this process has under the same names.
+    tests = {f"TESTS_{name}": value for name, value in here.test_environment.items() if value}
+    return Redactor.from_environment({**said, **os.environ, **tests}, passwords)
 
 
 def _forget(*, setting: str, **_: object) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 from django.test import override_settings
 
+from rehearsal.checks import pytest_environment
 from rehearsal.checks.base import Failed, Inconclusive, Outcome, Rehearsed, Report
 from rehearsal.checks.pytest_account import passed_in
 from rehearsal.checks.smoke import Pytest
@@ -69,10 +70,17 @@ def make_report(line: str, revision: str = "") -> Report:
     return Report(line, Rehearsed(1, revision, now))
 
 
+def started_with(monkeypatch: pytest.MonkeyPatch, **environ: str) -> None:
+    """As if this process had been started with these variables."""
+    # pytest-django sets the one of this project's own tests, and pytest-xdist hands it on.
+    here = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    monkeypatch.setattr(pytest_environment, "as_started", lambda: {**here, **environ})
+
+
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Write a project's files, run the check for a command in it."""
-    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
+    started_with(monkeypatch)
 
     def run(
         command: str, files: dict[str, str], *, python: str = "", report: Report | None = None
@@ -366,8 +374,7 @@ def test_an_entity_bomb_is_refused(tmp_path: Path) -> None:
 
 
 def test_only_the_line_says_what_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-k passes")
-    monkeypatch.setenv("PYTEST_PLUGINS", "plugin_of_nobody")
+    started_with(monkeypatch, PYTEST_ADDOPTS="-k passes", PYTEST_PLUGINS="plugin_of_nobody")
     result = run("pytest test_a.py", TWO)
     assert result.verdict == "passed", result.why
     assert result.report.said.startswith("2 passed")
@@ -475,8 +482,10 @@ def test_a_django_project_tells_its_settings(run: Run) -> None:
 def test_settings_from_the_configuration(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     files = DJANGO | {"pytest.ini": INI + "DJANGO_SETTINGS_MODULE = settings\n"}
     assert run("pytest", files).report.facts["settings"] == "settings (from pytest)"
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "settings")
-    assert run("pytest", files).report.facts["settings"] == "settings (from the environment)"
+    started_with(monkeypatch, DJANGO_SETTINGS_MODULE="settings_of_the_worker")
+    assert run("pytest", files).report.facts["settings"] == "settings (from pytest)"
+    started_with(monkeypatch, DJANGO_SETTINGS_MODULE="settings")
+    assert run("pytest", DJANGO).report.facts["settings"] == "settings (from the environment)"
 
 
 def test_a_test_database_in_a_file_is_this_runs_own(run: Run, tmp_path: Path) -> None:
@@ -506,11 +515,12 @@ def told_database(result: Result) -> str:
 
 
 def databases_like(name: str) -> set[str]:
+    """The databases of that name that are no templates."""
     from django.db import connection
 
     with connection.cursor() as cursor:
         cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [f"%{name}%"])
-        return {row[0] for row in cursor.fetchall()}
+        return {row[0] for row in cursor.fetchall() if "_template_" not in row[0]}
 
 
 @pytest.fixture
