@@ -54,6 +54,8 @@ class Seen:
     databases: list[dict[str, str]] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
     """How the test databases were made."""
+    schemas: list[str] = field(default_factory=list)
+    """Databases whose schema served as a test database, without the rows that migrations seed."""
     refused: list[str] = field(default_factory=list)
     """Databases that are none to test on, and were asked for."""
     tests: dict[str, Test] = field(default_factory=dict)
@@ -110,6 +112,7 @@ class Seen:
             case "test database made":
                 self.preparing = ""
                 self.made.append(_made(event))
+                self.schemas.extend(filter(None, [event.get("schema")]))
                 if "built_seconds" in event:
                     self.built_seconds += event["built_seconds"]
             case "refused":
@@ -191,7 +194,12 @@ class Seen:
                 report.measure(f"tests.{name}", self.outcomes[name], "tests")
             report.measure("tests.seconds", round(finished.seconds, 3), "s")
         self.findings = findings(
-            self.about, self.databases, self.eager, len(self.ended), self.selected
+            self.about,
+            self.databases,
+            eager=self.eager,
+            schemas=self.schemas,
+            ran=len(self.ended),
+            selected=self.selected,
         )
         if self.findings:
             report.evidence("findings", self.findings)

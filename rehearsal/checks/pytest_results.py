@@ -96,7 +96,9 @@ def _record_queries(tests: list[Test], report: Report) -> None:
 def findings(
     about: dict[str, Any],
     databases: list[dict[str, str]],
+    *,
     eager: bool,
+    schemas: list[str],
     ran: int,
     selected: int | None,
 ) -> list[str]:
@@ -118,6 +120,11 @@ def findings(
         found.append(
             "The tests' tables came from the models and not from migrations (--nomigrations): "
             "take it out, so that what will be deployed is what is tested."
+        )
+    for source in dict.fromkeys(schemas):
+        found.append(
+            f"The tests ran on the schema of {source}, without the rows that migrations seed: set "
+            "REHEARSAL['TEST_DATABASE'] to 'migrations' where tests need them."
         )
     limit = about.get("maxfail")
     if limit and selected is not None and ran < selected:

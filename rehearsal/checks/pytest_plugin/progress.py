@@ -122,7 +122,6 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         if not part_only and not test["outcome"]:
             test["outcome"] = "xfailed" if expected_to_fail else "skipped"
             test["reason"] = reason(report)
-            test["tail"] = report.longreprtext[-MAX_TAIL:]
     elif report.when == "call" and report.passed and not part_only:
         test["called"] = True
         test["outcome"] = test["outcome"] or ("xpassed" if expected_to_fail else "passed")

@@ -19,7 +19,6 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +47,8 @@ LIBRARIES = tuple(
 ROOT = os.getcwd()
 
 
-def digest(connection: Any, server: str) -> str:
-    """The digest for a connection whose test database is about to be made on a server version."""
+def digest(connection: Any, more: dict[str, str]) -> str:
+    """The digest for a connection whose test database is about to be made, and of more facts."""
     from django.conf import settings
 
     database = connection.settings_dict
@@ -62,7 +61,7 @@ def digest(connection: Any, server: str) -> str:
         "user": database["USER"],
         "zone": database["TIME_ZONE"],
         "test": test,
-        "server": server,
+        **more,
         # pytest-django's --nomigrations puts an object here that has every app and no module.
         "modules": modules if type(modules) is dict else type(modules).__qualname__,
         "settings": {name: getattr(settings, name, None) for name in SETTINGS},
@@ -79,7 +78,7 @@ def code() -> str:
     from django.conf import settings
 
     found = hashlib.sha256()
-    for name in sorted({f"{one.name}=={one.version}" for one in metadata.distributions()}):
+    for name in sorted(installed()):
         found.update(name.encode() + b"\n")
     named: set[str] = set()
     for path in sorted(project_files()):
@@ -91,6 +90,17 @@ def code() -> str:
     for name in sorted(named):
         found.update(f"{name}={plain(getattr(settings, name, None))}\n".encode())
     return found.hexdigest()
+
+
+def installed() -> set[str]:
+    """The installed packages, as their metadata folders name them, with their versions."""
+    return {
+        name
+        for folder in sys.path
+        if "-packages" in folder and os.path.isdir(folder)
+        for name in os.listdir(folder)
+        if name.endswith((".dist-info", ".egg-info"))
+    }
 
 
 def plain(value: object) -> str:

@@ -20,9 +20,10 @@ from typing import Any
 
 from . import template_key
 from .events import TOKEN, tell
+from .schema import Schema, SchemaError
 
 MODE = os.environ.get("REHEARSAL_PYTEST_TEST_DATABASE", "plain")
-"""`migrations`: a template made by migrations; `plain`: none."""
+"""`migrations`: a template made by migrations; `schema`: by the schema there is; `plain`: none."""
 WAIT_SECONDS = 900
 """How long to wait for another process that makes the template, before making one's own."""
 TURN_SECONDS = 0.2
@@ -77,14 +78,15 @@ def from_template(
     built: dict[str, Any] = {}
     began = False
     try:
+        schema = Schema(connection) if MODE == "schema" else None
         with connection.creation._nodb_cursor() as server:
-            template = name_of_template(connection, name, server)
+            template = name_of_template(connection, name, server, schema)
             deadline = time.monotonic() + WAIT_SECONDS
             while not is_there(server, template):
                 with alone(server, template) as is_mine:
                     if is_mine and not is_there(server, template):
                         began = True
-                        built = build(connection, original, given, name, template)
+                        built = build(connection, original, given, name, template, schema)
                         if "reason" in built:
                             return built
                         began = False
@@ -95,13 +97,17 @@ def from_template(
         if began:
             raise
         raise Unusual(f"the server or the project's files stand in the way: {error}") from error
+    except SchemaError as error:
+        raise Unusual(str(error)) from error
     use(connection, name, given)
-    return {"how": "as a clone", "template": template, **built}
+    told = {"schema": schema.source} if schema else {}
+    return {"how": "as a clone", "template": template, **told, **built}
 
 
-def name_of_template(connection: Any, name: str, server: Any) -> str:
+def name_of_template(connection: Any, name: str, server: Any, schema: Schema | None) -> str:
     server.execute("SHOW server_version")
-    digest = template_key.digest(connection, server.fetchone()[0])
+    facts = {"server": server.fetchone()[0], "schema": schema.digest if schema else ""}
+    digest = template_key.digest(connection, facts)
     kept = name.removeprefix("test_").partition(f"_{TOKEN}")[0][:24]
     return f"test_{kept}_template_{digest[:KEY_LETTERS]}"
 
@@ -149,6 +155,7 @@ def build(
     given: Mapping[str, Any],
     name: str,
     template: str,
+    schema: Schema | None,
 ) -> dict[str, Any]:
     """Have Django make a test database, and keep it as the template.
 
@@ -157,7 +164,8 @@ def build(
     """
     from django.db import Error
 
-    tell(event="preparing", said="making the test database from migrations")
+    origin = "the schema there is" if schema else "migrations"
+    tell(event="preparing", said=f"making the test database from {origin}")
     began = time.monotonic()
     test = connection.settings_dict["TEST"]
     if "serialize" in given:
@@ -165,11 +173,11 @@ def build(
     try:
         test["NAME"] = name.replace("test_", "test_building_", 1)
         with watching(connection) as elsewhere:
-            building = original(**given)
+            building = schema.make(original, given) if schema else original(**given)
     finally:
         test["NAME"] = name
     quote = connection.ops.quote_name
-    how = {"how": "from migrations", "built_seconds": round(time.monotonic() - began, 3)}
+    how = {"how": f"from {origin}", "built_seconds": round(time.monotonic() - began, 3)}
     try:
         with connection.cursor() as cursor:
             cursor.execute(
