@@ -10,6 +10,7 @@ from django.db import connections
 
 from rehearsal.checks.base import Report
 from rehearsal.conf import configuration
+from rehearsal.databases.snapshots import clients
 
 SETTINGS = "DJANGO_SETTINGS_MODULE"
 DROPPED = {
@@ -17,6 +18,7 @@ DROPPED = {
     "DJANGO_AUTO_RELOAD", "RUN_MAIN",  # of a development server
     "CELERY_LOADER", "FORKED_BY_MULTIPROCESSING",  # of a worker
     "COVERAGE_PROCESS_START", "TOX_PARALLEL_ENV",  # of another test run
+    "PYTHONOPTIMIZE",  # takes asserts away
 }  # fmt: skip
 DROPPED_PREFIXES = ("PYTEST_", "REHEARSAL_PYTEST_", "CELERY_LOG_", "_MP_FORK_")
 """What would add to the line's command, or speaks to a process that pytest is not."""
@@ -32,13 +34,13 @@ def environment(report: Report, private: Path, token: str) -> dict[str, str]:
     """
     here = configuration()
     chosen = here.test_environment
+    started = as_started()
+    settings = started.pop(SETTINGS, "")
     given = {
         name: value
-        for name, value in as_started().items()
-        if name not in DROPPED and not name.startswith(DROPPED_PREFIXES) and name not in chosen
+        for name, value in (started | chosen).items()
+        if value is not None and name not in DROPPED and not name.startswith(DROPPED_PREFIXES)
     }
-    settings = given.pop(SETTINGS, "")
-    given |= {name: value for name, value in chosen.items() if value is not None}
     report.evidence("environment", sorted(given))
     if chosen:
         said = [
@@ -56,7 +58,16 @@ def environment(report: Report, private: Path, token: str) -> dict[str, str]:
         "REHEARSAL_PYTEST_SETTINGS": "" if SETTINGS in chosen else settings,
         "REHEARSAL_PYTEST_TEST_DATABASE": here.test_database,
         "REHEARSAL_PYTEST_REAL_DATABASES": json.dumps(real),
+        "REHEARSAL_PYTEST_POSTGRESQL_BIN": newest_clients()
+        if here.test_database == "schema"
+        else "",
     }
+
+
+def newest_clients() -> str:
+    """The folder of the newest PostgreSQL clients: an older pg_dump refuses a newer server."""
+    newest = max(clients.candidates("pg_dump"), key=clients.version, default=None)
+    return str(newest.parent) if newest else ""
 
 
 def as_started() -> dict[str, str]:

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any
 
+BIN = os.environ.get("REHEARSAL_PYTEST_POSTGRESQL_BIN", "")
 SECONDS = 300
 """How long a dump or a restore of a schema may take."""
 APPLIED = "django_migrations (app, name, applied)"
@@ -55,7 +56,8 @@ class Schema:
         return original(**{**given, "keepdb": True})
 
     def _ask(self, program: str, database: str, *options: str, said: str = "") -> str:
-        path = shutil.which(program)
+        folders = [BIN, os.environ.get("PATH", os.defpath)]
+        path = shutil.which(program, path=os.pathsep.join(filter(None, folders)))
         if path is None:
             raise SchemaError(f"{program} is not installed here")
         settings = {**self.connection.settings_dict, "NAME": database}
