@@ -49,7 +49,6 @@ def environment(report: Report, private: Path, token: str) -> dict[str, str]:
         ]
         report.evidence("environment chosen", sorted(said))
     path = [str(private), *filter(None, [given.get("PYTHONPATH")])]
-    real = sorted({str(one.settings_dict["NAME"]) for one in connections.all()})
     return {
         **given,
         "PYTHONPATH": os.pathsep.join(path),
@@ -57,11 +56,16 @@ def environment(report: Report, private: Path, token: str) -> dict[str, str]:
         "REHEARSAL_PYTEST_TOKEN": token,
         "REHEARSAL_PYTEST_SETTINGS": "" if SETTINGS in chosen else settings,
         "REHEARSAL_PYTEST_TEST_DATABASE": here.test_database,
-        "REHEARSAL_PYTEST_REAL_DATABASES": json.dumps(real),
+        "REHEARSAL_PYTEST_REAL_DATABASES": json.dumps(real_databases()),
         "REHEARSAL_PYTEST_POSTGRESQL_BIN": newest_clients()
         if here.test_database == "schema"
         else "",
     }
+
+
+def real_databases() -> list[str]:
+    """The names of the databases that this environment lives on."""
+    return sorted({str(one.settings_dict["NAME"]) for one in connections.all()})
 
 
 def newest_clients() -> str:

@@ -88,6 +88,7 @@ def from_template(
                         began = True
                         built = build(connection, original, given, name, template, schema)
                         if "reason" in built:
+                            serialize(connection, given)
                             return built
                         began = False
                         continue
@@ -177,7 +178,8 @@ def build(
     finally:
         test["NAME"] = name
     quote = connection.ops.quote_name
-    how = {"how": f"from {origin}", "built_seconds": round(time.monotonic() - began, 3)}
+    took = {"built_seconds": round(time.monotonic() - began, 3)}
+    how = {**took, "how": f"from {origin}"}
     try:
         with connection.cursor() as cursor:
             cursor.execute(
@@ -193,13 +195,15 @@ def build(
             return {**how, "reason": f"its migrations also wrote to {', '.join(sorted(elsewhere))}"}
         close(connection)
         with connection.creation._nodb_cursor() as cursor:
-            note(cursor, connection, building, how)
-            # Last, so that what has the name is whole.
+            note(cursor, connection, building, took)
+            # What has the name is whole, and stays as it is.
+            cursor.execute("BEGIN")
+            cursor.execute(f"ALTER DATABASE {quote(building)} ALLOW_CONNECTIONS false")
             cursor.execute(f"ALTER DATABASE {quote(building)} RENAME TO {quote(template)}")
-            cursor.execute(f"ALTER DATABASE {quote(template)} ALLOW_CONNECTIONS false")
+            cursor.execute("COMMIT")
     except Error as error:
         return {**how, "reason": f"it could not be kept: {error}"}
-    return how
+    return took
 
 
 @contextmanager
@@ -257,9 +261,13 @@ def use(connection: Any, name: str, given: Mapping[str, Any]) -> None:
 
     close(connection)
     settings.DATABASES[connection.alias]["NAME"] = connection.settings_dict["NAME"] = name
+    serialize(connection, given)
+    connection.ensure_connection()
+
+
+def serialize(connection: Any, given: Mapping[str, Any]) -> None:
     if given.get("serialize"):
         connection._test_serialized_contents = connection.creation.serialize_db_to_string()
-    connection.ensure_connection()
 
 
 def close(connection: Any) -> None:
