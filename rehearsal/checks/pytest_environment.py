@@ -38,7 +38,7 @@ def environment(report: Report, private: Path, token: str) -> dict[str, str]:
     settings = started.pop(SETTINGS, "")
     given = {
         name: value
-        for name, value in (started | chosen).items()
+        for name, value in {**started, **chosen}.items()
         if value is not None and name not in DROPPED and not name.startswith(DROPPED_PREFIXES)
     }
     report.evidence("environment", sorted(given))
