@@ -45,6 +45,11 @@ class Configuration:
     """How long a claimed check may stay silent before its worker counts as lost."""
     python: str = sys.executable
     """The interpreter that runs the project's tests and management commands."""
+    test_database: str = "migrations"
+    """How test databases are made: as clones of a template that "migrations" made, or of one with
+    the "schema" of the migrated database and none of its rows, or each for itself: "plain"."""
+    test_environment: Mapping[str, str | None] = field(default_factory=dict)
+    """Variables set for tests; None takes out one that the worker was started with."""
     revision: str = ""
     """The commit that is deployed, for images without git; otherwise git is asked."""
     queues: tuple[str, ...] = ()
@@ -126,7 +131,10 @@ LISTS = {
     "shared_secrets": "keys",
 }
 NUMBERS = {"snapshot_max_age_hours": "hours", "keep_snapshots": "snapshots"}
-CHOICES = {"credentials": ("source", "target")}
+CHOICES = {
+    "credentials": ("source", "target"),
+    "test_database": ("migrations", "schema", "plain"),
+}
 MAY_BE_EMPTY = {"revision", "source", "target_admin"}
 FROM_VARIABLES = "environment:"
 
@@ -174,6 +182,12 @@ def _typed(name: str, value: object) -> object:
         return _strings(value, LISTS[name])
     if name == "secrets_source":
         return _source(value)
+    if name == "test_environment":
+        if not isinstance(value, Mapping) or not all(
+            isinstance(key, str) and isinstance(entry, str | None) for key, entry in value.items()
+        ):
+            raise TypeError("a dict of variables was expected, each a string or None")
+        return dict(value)
     if not isinstance(value, str):
         raise TypeError("a string was expected")
     if not value and name not in MAY_BE_EMPTY:

@@ -1,12 +1,10 @@
-"""What is known of a pytest run: the plugin's events, the JUnit report, the databases it left."""
+"""What is known of a pytest run: the plugin's events and the JUnit report."""
 
 from __future__ import annotations
 
-import glob
 import json
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,9 +13,9 @@ from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
-from django.db import DatabaseError, connections
-
 from rehearsal.checks.base import Report
+from rehearsal.checks.pytest_results import Test, findings
+from rehearsal.checks.pytest_results import record as record_results
 from rehearsal.command import Finished
 
 LOOK_SECONDS = 0.5
@@ -26,6 +24,8 @@ MAX_JUNIT = 256_000_000
 """Bytes of a JUnit report; it is read as a stream."""
 ERROR = re.compile(r"ERROR: (?!usage:)|python -m pytest: error: |__main__\.py: error: |\w*Error: ")
 """How a line begins in which pytest says why it cannot begin."""
+ASKED = ("queries", "query_seconds", "slowest", "repeated")
+"""What is told of a test's queries, in the order of the fields of `Test`."""
 NAMED = 3
 """How many tests, errors or reasons a sentence names before it only counts."""
 
@@ -52,11 +52,23 @@ class Seen:
     """Tests that returned something: a coroutine or a generator in which nothing has run yet."""
     skips: Counter[str] = field(default_factory=Counter)
     databases: list[dict[str, str]] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
+    """How the test databases were made."""
+    schemas: list[str] = field(default_factory=list)
+    """Databases whose schema served as a test database, without the rows that migrations seed."""
+    refused: list[str] = field(default_factory=list)
+    """Databases that are none to test on, and were asked for."""
+    tests: dict[str, Test] = field(default_factory=dict)
+    findings: list[str] = field(default_factory=list)
+    preparing: str = ""
+    eager: bool = False
+    built_seconds: float = 0.0
     at: str = ""
     finished: bool = False
     errors: list[str] = field(default_factory=list)
     last: str = ""
     _offset: int = 0
+    _queries: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def output(self, report: Report) -> Callable[[str], None]:
         """What takes the lines of output: they go to the report, and some are kept to quote."""
@@ -95,6 +107,20 @@ class Seen:
             case "database":
                 if event not in self.databases:  # each worker of pytest-xdist tells it
                     self.databases.append(event)
+            case "preparing":
+                self.preparing = event["said"]
+            case "test database made":
+                self.preparing = ""
+                self.made.append(_made(event))
+                self.schemas.extend(filter(None, [event.get("schema")]))
+                if "built_seconds" in event:
+                    self.built_seconds += event["built_seconds"]
+            case "refused":
+                self.refused.append(f"{event['name']} (alias {event['alias']!r})")
+            case "eager":
+                self.eager = True
+            case "queries":
+                self._queries[node] = event
             case "not collected":
                 if why not in self.not_collected:
                     self.not_collected.append(why)
@@ -111,6 +137,14 @@ class Seen:
                 outcome = event["outcome"] or "skipped"
                 self.outcomes[outcome] += 1
                 self.ended.add(node)
+                asked = self._queries.pop(node, {})
+                self.tests[node] = Test(
+                    node,
+                    outcome,
+                    event["seconds"],
+                    event["tail"],
+                    *(asked[name] for name in ASKED if asked),
+                )
                 self.called += event["called"]
                 self.plain += outcome in ("passed", "xpassed") and not event["skipped_parts"]
                 if outcome in ("failed", "error"):
@@ -121,6 +155,8 @@ class Seen:
     def progress(self) -> str:
         if self.selected is None:
             return "collecting tests"
+        if self.preparing:
+            return f"{self.selected} tests; {self.preparing}"
         said = f"{len(self.ended)} of {self.selected} tests"
         if self.failures:
             said += f", {len(self.failures)} failed: {self.failures[-1]}"
@@ -145,6 +181,9 @@ class Seen:
             names = [f"{one['vendor']}: {one['name']}" for one in self.databases]
             report.evidence("test databases", names)
         report.evidence("tests", self.tally())
+        if self.made:
+            report.evidence("test databases made", self.made)
+            report.measure("tests.building_seconds", round(self.built_seconds, 3), "s")
         if self.deselected:
             report.evidence("deselected", self.deselected)
         if self.skips:
@@ -154,6 +193,25 @@ class Seen:
             for name in ("passed", "failed", "skipped"):
                 report.measure(f"tests.{name}", self.outcomes[name], "tests")
             report.measure("tests.seconds", round(finished.seconds, 3), "s")
+        self.findings = findings(
+            self.about,
+            self.databases,
+            eager=self.eager,
+            schemas=self.schemas,
+            ran=len(self.ended),
+            selected=self.selected,
+        )
+        if self.findings:
+            report.evidence("findings", self.findings)
+        record_results(self.tests.values(), report)
+
+
+def _made(event: dict[str, Any]) -> str:
+    said = f"{event['alias']}: {event['how']} in {event['seconds']:.1f} s"
+    if template := event.get("template"):
+        built = f", made now in {event['built_seconds']:.1f} s" if "built_seconds" in event else ""
+        said += f" ({template}{built})"
+    return f"{said}; {event['reason']}" if event.get("reason") else said
 
 
 @contextmanager
@@ -215,56 +273,3 @@ def passed_in(junit: Path) -> int:
     with junit.open("rb") as stream:
         parser.ParseFile(stream)
     return passed
-
-
-# What a killed run leaves behind
-
-
-def drop_left_over(
-    databases: list[dict[str, str]], token: str, lifetime: float, report: Report
-) -> None:
-    """Drop the test databases that this run left, and those of runs begun `lifetime` seconds ago.
-
-    pytest drops them itself unless it was killed or told to keep them. Only names that carry our
-    token are touched; whatever cannot be dropped is said in the output.
-    """
-    servers = {(one["host"], one["port"]) for one in databases if one["vendor"] == "postgresql"}
-    for host, port in servers:
-        here = [
-            one
-            for one in connections.all()
-            if one.vendor == "postgresql"
-            and (str(one.settings_dict["HOST"] or ""), str(one.settings_dict["PORT"] or ""))
-            == (host, port)
-        ]
-        if not here:
-            report.write(
-                f"No connection here leads to {host}:{port}: a test database whose name ends in "
-                f"{token} may be left there; drop it."
-            )
-            continue
-        own = here[0].copy()
-        own.settings_dict["OPTIONS"] = {**own.settings_dict["OPTIONS"], "connect_timeout": 5}
-        try:
-            with own._nodb_cursor() as cursor:
-                cursor.execute("SET statement_timeout = '20s'")
-                cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE 'test%%'")
-                for (name,) in cursor.fetchall():
-                    if _is_left_over(name, token, lifetime):
-                        quoted = own.ops.quote_name(name)
-                        cursor.execute(f"DROP DATABASE IF EXISTS {quoted} WITH (FORCE)")
-                        report.write(f"The test database {name} was left over and is dropped.")
-        except DatabaseError as error:
-            report.write(f"Test databases named like *{token} may be left: {error}; drop them.")
-    for one in databases:
-        if one["vendor"] == "sqlite" and token in one["name"]:
-            path = Path(one["name"])  # with it go its journal and what pytest-xdist appended
-            for left in path.parent.glob(f"{glob.escape(path.name)}*"):
-                left.unlink(missing_ok=True)
-
-
-def _is_left_over(name: str, token: str, lifetime: float) -> bool:
-    if token in name:
-        return True
-    ours = re.fullmatch(r"test_.*_rehearsal_([0-9a-f]{8})[0-9a-f]{6}(_gw\d+)?", name)
-    return ours is not None and time.time() - int(ours[1], 16) > lifetime

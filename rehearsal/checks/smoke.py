@@ -1,12 +1,11 @@
 """Section 3, smoke tests: the `pytest` command that a line names, run as it stands.
 
-Two witnesses are heard: pytest's JUnit report, and the plugin in `pytest_progress.py`, which also
-tells how far the run has come. The terminal's output decides nothing: a test can print anything.
+Two witnesses are heard: pytest's JUnit report, and the plugin in `pytest_plugin`, which also tells
+how far the run has come. The terminal's output decides nothing: a test can print anything.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import shlex
@@ -26,16 +25,17 @@ from rehearsal.checks.commands import other_command, prove_revision
 from rehearsal.checks.pytest_account import (
     NAMED,
     Seen,
-    drop_left_over,
     followed,
     listed,
     passed_in,
 )
+from rehearsal.checks.pytest_databases import drop_left_over
+from rehearsal.checks.pytest_environment import environment
 from rehearsal.command import Ending, Finished
 from rehearsal.conf import configuration, redactor
 
-PLUGIN = Path(__file__).with_name("pytest_progress.py")
-PLUGIN_NAME = "rehearsal_pytest_progress"
+PLUGIN = Path(__file__).with_name("pytest_plugin")
+PLUGIN_NAME = "rehearsal_pytest_plugin"
 MAX_OUTPUT = 64_000_000
 """Bytes of output: the report keeps the beginning and the end, so let the end come."""
 PACKAGES = {
@@ -66,7 +66,7 @@ class Pytest(Check):
         with tempfile.TemporaryDirectory(prefix="rehearsal-pytest-") as folder:
             private = Path(folder)
             # From a copy under a name of its own: this directory on the path would shadow modules.
-            shutil.copyfile(PLUGIN, private / f"{PLUGIN_NAME}.py")
+            shutil.copytree(PLUGIN, private / PLUGIN_NAME)
             (private / "progress").touch()
             ours = [f"--junitxml={private / 'junit.xml'}", "-p", PLUGIN_NAME, "--color=no"]
             end = said.arguments.index("--") if "--" in said.arguments else len(said.arguments)
@@ -79,7 +79,7 @@ class Pytest(Check):
                     finished = command.run(
                         [*head, *said.arguments[:end], *ours, *said.arguments[end:]],
                         cwd=root,
-                        env=_environment(private, token),
+                        env=environment(report, private, token),
                         timeout=self.timeout,
                         write=seen.output(report),
                         stop=report.stop,
@@ -92,7 +92,8 @@ class Pytest(Check):
                 drop_left_over(seen.databases, token, 2 * self.timeout, report)
             seen.record(report, finished)
             _judge(seen, finished, private / "junit.xml", python, self.timeout)
-        report.progress(f"{seen.tally()} in {finished.seconds:.1f} s")
+        weaker = f"; weaker than it looks: {' '.join(seen.findings)}" if seen.findings else ""
+        report.progress(f"{seen.tally()} in {finished.seconds:.1f} s{weaker}")
 
 
 # What the line says
@@ -128,22 +129,6 @@ def _command(line: str) -> Said:
     raise Inconclusive(f"A pytest command was expected in the line, found {span!r}. {remedy}")
 
 
-def _environment(private: Path, token: str) -> dict[str, str]:
-    """Ours, without what adds to the line, such as PYTEST_ADDOPTS, or takes asserts away."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("PYTEST_") and name != "PYTHONOPTIMIZE"
-    }
-    path = [str(private), *filter(None, [kept.get("PYTHONPATH")])]
-    return {
-        **kept,
-        "PYTHONPATH": os.pathsep.join(path),
-        "REHEARSAL_PYTEST_PROGRESS": str(private / "progress"),
-        "REHEARSAL_PYTEST_TOKEN": token,
-    }
-
-
 # The verdict
 
 
@@ -159,6 +144,12 @@ def _judge(seen: Seen, finished: Finished, junit: Path, python: str, timeout: in
         raise Inconclusive(f"The tests were stopped ({seen.tally()}).{at} Run the item again.")
     if finished.ending is Ending.LOST or code is None:
         raise Failed(f"Pytest was lost: nobody knows how it ended.{at} Run the item again.")
+    if seen.refused:
+        raise Inconclusive(
+            f"Tests asked for {listed(seen.refused)}, which is not a test database and was refused "
+            f"({seen.tally()}). Let pytest-django make the test database: take out what overrides "
+            "its fixture django_db_setup, or what uses the database outside of tests."
+        )
     if seen.settings is not None and not seen.finished:
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         said = f"Pytest ended ({how}) in the middle of its session, with {seen.tally()}.{at}"

@@ -3,7 +3,6 @@
 # ruff: noqa: E501  a case is read best on a line of its own
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import re
@@ -11,87 +10,30 @@ import stat
 import subprocess
 import sys
 import threading
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from django.test import override_settings
 
-from rehearsal.checks.base import Failed, Inconclusive, Outcome, Rehearsed, Report
+from rehearsal.checks.base import Failed, Inconclusive, Outcome, Report
 from rehearsal.checks.pytest_account import passed_in
 from rehearsal.checks.smoke import Pytest
+from tests.checks.projects import (
+    DJANGO,
+    INI,
+    SETTINGS,
+    USES_DATABASE,
+    Result,
+    Run,
+    databases_like,
+    make_report,
+    postgresql_settings,
+    started_with,
+    stopping_at,
+)
 
-QUICK = "-p no:hypothesispytest"
-"""Hypothesis is most of pytest's time to start, and these projects have no use for it."""
 PASSES = "def test_passes():\n    assert True\n"
 FAILS = "def test_fails():\n    assert 1 == 2, 'planted'\n"
-SETTINGS = """
-SECRET_KEY = "a key for these tests alone"
-INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes"]
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "site.sqlite3"}}
-USE_TZ = True
-"""
-USES_DATABASE = """
-import pytest
-from django.contrib.auth.models import User
-
-@pytest.mark.django_db
-def test_user():
-    User.objects.create(username="someone")
-    assert User.objects.count() == 1
-"""
-
-
-@dataclass
-class Result:
-    """What became of one run of the check."""
-
-    report: Report
-    outcome: Outcome | None
-
-    @property
-    def why(self) -> str:
-        return str(self.outcome)
-
-    @property
-    def verdict(self) -> str:
-        return self.outcome.status if self.outcome else "passed"
-
-
-Run = Callable[..., Result]
-
-
-def make_report(line: str, revision: str = "") -> Report:
-    now = datetime.datetime(2025, 10, 3, tzinfo=datetime.UTC)
-    return Report(line, Rehearsed(1, revision, now))
-
-
-@pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Write a project's files, run the check for a command in it."""
-    monkeypatch.delenv("DJANGO_SETTINGS_MODULE", raising=False)
-
-    def run(
-        command: str, files: dict[str, str], *, python: str = "", report: Report | None = None
-    ) -> Result:
-        for name, text in {"pytest.ini": "[pytest]\n", **files}.items():
-            if name == "pytest.ini":
-                begin, _, rest = text.partition("addopts = ")
-                text = f"{begin}addopts = {QUICK} {rest}" if rest else f"{text}addopts = {QUICK}\n"
-            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-            (tmp_path / name).write_text(text)
-        report = report or make_report(f"`{command}` (a smoke test).")
-        with override_settings(REHEARSAL={"ROOT": tmp_path, "PYTHON": python or sys.executable}):
-            try:
-                Pytest().run(report)
-            except Outcome as outcome:
-                return Result(report, outcome)
-        return Result(report, None)
-
-    return run
 
 
 # Nothing was looked at
@@ -336,7 +278,7 @@ def test_a_line_with_two_commands_is_not_proven_by_the_first(run: Run) -> None:
 
 
 def test_asserts_are_not_optimised_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONOPTIMIZE", "1")
+    started_with(monkeypatch, PYTHONOPTIMIZE="1")
     helper = {"helper.py": "def is_one(number):\n    assert number == 1\n"}
     test = "from helper import is_one\ndef test_x(): is_one(2)\n"
     result = run("python -m pytest", {**helper, "test_a.py": test})
@@ -366,8 +308,7 @@ def test_an_entity_bomb_is_refused(tmp_path: Path) -> None:
 
 
 def test_only_the_line_says_what_runs(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTEST_ADDOPTS", "-k passes")
-    monkeypatch.setenv("PYTEST_PLUGINS", "plugin_of_nobody")
+    started_with(monkeypatch, PYTEST_ADDOPTS="-k passes", PYTEST_PLUGINS="plugin_of_nobody")
     result = run("pytest test_a.py", TWO)
     assert result.verdict == "passed", result.why
     assert result.report.said.startswith("2 passed")
@@ -411,25 +352,6 @@ def test_progress_is_said_while_it_runs(run: Run, tmp_path: Path) -> None:
 HANGS = "import pathlib, time\ndef test_hangs():\n    pathlib.Path('begun').touch()\n    time.sleep(60)\n"
 
 
-@contextmanager
-def stopping_at(sign: Path, report: Report) -> Iterator[None]:
-    """Cancel the item as soon as the file appears."""
-    over = threading.Event()
-
-    def stop() -> None:
-        while not sign.exists() and not over.wait(0.05):
-            pass
-        report.stop.set()
-
-    thread = threading.Thread(target=stop)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
 def test_a_stopped_run_is_no_verdict(run: Run, tmp_path: Path) -> None:
     report = make_report("`pytest`")
     with stopping_at(tmp_path / "begun", report):
@@ -461,9 +383,6 @@ def test_what_the_project_can_see_of_us(run: Run, tmp_path: Path) -> None:
 
 # Django
 
-INI = "[pytest]\npythonpath = .\ndjango_find_project = false\n"
-DJANGO = {"pytest.ini": INI, "settings.py": SETTINGS, "test_a.py": USES_DATABASE}
-
 
 def test_a_django_project_tells_its_settings(run: Run) -> None:
     result = run("pytest --ds=settings", DJANGO)
@@ -475,8 +394,10 @@ def test_a_django_project_tells_its_settings(run: Run) -> None:
 def test_settings_from_the_configuration(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     files = DJANGO | {"pytest.ini": INI + "DJANGO_SETTINGS_MODULE = settings\n"}
     assert run("pytest", files).report.facts["settings"] == "settings (from pytest)"
-    monkeypatch.setenv("DJANGO_SETTINGS_MODULE", "settings")
-    assert run("pytest", files).report.facts["settings"] == "settings (from the environment)"
+    started_with(monkeypatch, DJANGO_SETTINGS_MODULE="settings_of_the_worker")
+    assert run("pytest", files).report.facts["settings"] == "settings (from pytest)"
+    started_with(monkeypatch, DJANGO_SETTINGS_MODULE="settings")
+    assert run("pytest", DJANGO).report.facts["settings"] == "settings (from the environment)"
 
 
 def test_a_test_database_in_a_file_is_this_runs_own(run: Run, tmp_path: Path) -> None:
@@ -490,37 +411,11 @@ def test_a_test_database_in_a_file_is_this_runs_own(run: Run, tmp_path: Path) ->
     assert [path.name for path in tmp_path.glob("*.sqlite3")] == ["theirs.sqlite3"]
 
 
-def postgresql_settings(name: str) -> str:
-    from django.db import connection
-
-    parts = {key: connection.settings_dict[key] for key in ("HOST", "PORT", "USER", "PASSWORD")}
-    database = {"ENGINE": "django.db.backends.postgresql", "NAME": name, **parts}
-    return f"{SETTINGS}\nDATABASES = {{'default': {database!r}}}\n"
-
-
 def told_database(result: Result) -> str:
     told = result.report.facts["test databases"]
     assert isinstance(told, list)
     assert len(told) == 1
     return str(told[0])
-
-
-def databases_like(name: str) -> set[str]:
-    from django.db import connection
-
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [f"%{name}%"])
-        return {row[0] for row in cursor.fetchall()}
-
-
-@pytest.fixture
-def server(transactional_db: None) -> str:
-    """A database name of this test's own, on the tests' PostgreSQL server."""
-    from django.db import connection
-
-    if connection.vendor != "postgresql":
-        pytest.skip("the tests run on SQLite")
-    return f"site{uuid.uuid4().hex[:8]}"
 
 
 @pytest.mark.parametrize("option", ["", " --reuse-db"])

@@ -1,47 +1,44 @@
-"""A pytest plugin: tells what pytest does as JSON lines, and gives the run its own test database.
-
-It runs inside the project's pytest, loaded from a copy by `-p`, so it needs pytest alone. Two
-environment variables are for it: `REHEARSAL_PYTEST_PROGRESS` names the file it appends to, and
-`REHEARSAL_PYTEST_TOKEN` is what makes the names of this run's test databases unique. Under
-pytest-xdist the controller tells about the tests, and every worker about its databases.
-"""
+"""Tells what pytest looks at and what becomes of the tests."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
 import sys
 import warnings
+from collections.abc import Generator
 from typing import Any
 
 import pytest
 
-PATH = os.environ.get("REHEARSAL_PYTEST_PROGRESS", "")
-TOKEN = os.environ.get("REHEARSAL_PYTEST_TOKEN", "")
-INHERITED_SETTINGS = os.environ.get("DJANGO_SETTINGS_MODULE")
-LONGEST_TEXT = 300
-"""Characters of a reason that are told."""
-NAME_BYTES = 63 - len("_gw999")
-"""A longer name PostgreSQL would cut, and with it what pytest-xdist appends."""
+from .events import LONGEST_TEXT, XDIST_WORKER, tell
 
+CHOSEN_SETTINGS = os.environ.get("DJANGO_SETTINGS_MODULE", "")
+"""The settings that somebody chose for these tests."""
+INHERITED_SETTINGS = os.environ.pop("REHEARSAL_PYTEST_SETTINGS", "")
+"""Those the worker was started with: they count where neither the line nor pytest names any."""
+MAX_TAIL = 3000
+"""Characters of what pytest says of a failed test."""
+
+told_eager: list[bool] = []
 running: dict[object, dict[str, Any]] = {}
 """The tests that have begun and not ended, and what is known of them."""
 
 
-def tell(**event: Any) -> None:
-    """Append one event; a single write, so that several processes can share the file."""
-    if not PATH:
-        return
-    descriptor = os.open(PATH, os.O_WRONLY | os.O_APPEND)
-    try:
-        os.write(descriptor, json.dumps(event).encode() + b"\n")
-    finally:
-        os.close(descriptor)
-
-
 # What pytest looks at
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
+    if CHOSEN_SETTINGS or not INHERITED_SETTINGS:
+        return
+    try:
+        configured = early_config.getini("DJANGO_SETTINGS_MODULE")
+    except ValueError:  # without pytest-django there is no such option
+        configured = ""
+    if not configured:
+        os.environ["DJANGO_SETTINGS_MODULE"] = INHERITED_SETTINGS
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -55,12 +52,13 @@ def pytest_configure(config: pytest.Config) -> None:
             keywords=getattr(option, "keyword", ""),
             collect_only=bool(getattr(option, "collectonly", False)),
             setup_only=bool(getattr(option, "setuponly", False)),
+            maxfail=int(getattr(option, "maxfail", 0) or 0),
+            nomigrations=bool(getattr(option, "nomigrations", False)),
         )
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    name_test_databases()
     if not hasattr(session.config, "workerinput"):
         tell(event="session", settings=settings_module(session.config))
 
@@ -79,8 +77,6 @@ def pytest_deselected(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    # Again: settings may have been configured by a conftest.py that was only now imported.
-    name_test_databases()
     if not hasattr(session.config, "workerinput"):
         tell(event="selected", count=len(session.items))
 
@@ -98,19 +94,29 @@ def pytest_runtest_logstart(nodeid: str) -> None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if os.environ.get("PYTEST_XDIST_WORKER"):
+    if XDIST_WORKER:
         return  # the controller gets this report too
     key = (report.nodeid, getattr(report, "node", None))
     if report.when == "setup" or key not in running:
-        running[key] = {"outcome": "", "called": False, "skipped_parts": False, "reason": ""}
+        running[key] = {
+            "outcome": "",
+            "called": False,
+            "skipped_parts": False,
+            "reason": "",
+            "seconds": 0.0,
+            "tail": "",
+        }
     test = running[key]
     part_only = hasattr(report, "context")  # a subtest
+    if report.when == "call" and not part_only:
+        test["seconds"] = round(report.duration, 4)
     expected_to_fail = hasattr(report, "wasxfail")
     if report.failed:
         test["called"] |= report.when == "call"
         if test["outcome"] != "failed":
             test["outcome"] = "failed" if report.when == "call" else "error"
             test["reason"] = reason(report)
+            test["tail"] = report.longreprtext[-MAX_TAIL:]
     elif report.skipped:
         test["skipped_parts"] |= part_only
         if not part_only and not test["outcome"]:
@@ -125,11 +131,21 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_warning_recorded(warning_message: warnings.WarningMessage, nodeid: str) -> None:
-    if os.environ.get("PYTEST_XDIST_WORKER"):
+    if XDIST_WORKER:
         return
     # pytest's own words, and those of unittest since Python 3.11.
     if re.search(r"should return None|not None from a test case", str(warning_message.message)):
         tell(event="returned", node=nodeid)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    try:
+        return (yield)
+    finally:
+        if not told_eager and is_eager():
+            told_eager.append(True)
+            tell(event="eager")
 
 
 @pytest.hookimpl(trylast=True)
@@ -168,47 +184,15 @@ def settings_module(config: pytest.Config) -> str:
         return ""
     if config.getoption("ds", None):
         return f"{module} (from --ds)"
+    if module == CHOSEN_SETTINGS:
+        return f"{module} (chosen for tests)"
     return f"{module} (from {'the environment' if module == INHERITED_SETTINGS else 'pytest'})"
 
 
-def name_test_databases() -> None:
-    """Make the names of the test databases this run's own; harmless to do twice."""
-    if not TOKEN or "django" not in sys.modules:
-        return
-    from django.conf import settings
+def is_eager() -> bool:
+    """Whether Celery is set to run tasks where they are called, as far as it is set up at all."""
+    if "celery" not in sys.modules:
+        return False
+    from celery import _state
 
-    if not settings.configured:
-        return
-    from django.db import connections
-
-    for alias in connections:
-        try:
-            vendor = connections[alias].vendor
-        except Exception:  # a database that cannot be used is the tests' to report
-            continue
-        database = connections[alias].settings_dict
-        test = database.setdefault("TEST", {})
-        if test.get("MIRROR") or TOKEN in str(test.get("NAME")):
-            continue
-        name = str(test.get("NAME") or "")
-        if vendor != "sqlite":
-            name = test["NAME"] = unique(name or str(database["NAME"]))
-        elif not name or name == ":memory:" or "mode=memory" in name:
-            name = "in memory"
-        else:
-            root, extension = os.path.splitext(os.path.abspath(name))
-            name = test["NAME"] = f"{root}_{TOKEN}{extension}"
-        tell(
-            event="database",
-            vendor=vendor,
-            host=str(database.get("HOST") or ""),
-            port=str(database.get("PORT") or ""),
-            name=name,
-        )
-
-
-def unique(name: str) -> str:
-    """The name with this run's token, short enough for a server's catalogue."""
-    room = NAME_BYTES - len(f"test__{TOKEN}")
-    kept = name.removeprefix("test_").encode()[:room].decode(errors="ignore")
-    return f"test_{kept}_{TOKEN}"
+    return any(one.configured and one.conf.task_always_eager for one in _state._get_active_apps())
