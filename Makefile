@@ -33,7 +33,7 @@ test: system .venv/installed-test lint ## every check of this project's own code
 long: system .venv/installed-test ## the tests that take minutes: more seeds, more mutations, more faults
 	@$(RUN) -m pytest -n 2 -m long $(ARGS)
 
-bench: .venv/installed-demo ## one benchmark: NAME=orchestration|snapshot_restore|...
+bench: .venv/installed-bench ## one benchmark: NAME=orchestration|snapshot_restore|...
 	@case " $(BENCHMARKS) " in \
 	*" $(or $(NAME),none given) "*) $(RUN) -m benchmarks.$(NAME) ;; \
 	*) echo "NAME was expected to be one of: $(or $(BENCHMARKS),(there are none)); found: $(or $(NAME),none)." \
@@ -60,6 +60,9 @@ system:
 
 .venv/installed-demo: pyproject.toml demo/environment.sh
 	@demo/environment.sh python demo
+
+.venv/installed-bench: pyproject.toml demo/environment.sh
+	@demo/environment.sh python demo bench
 
 .venv/installed-test: pyproject.toml demo/environment.sh
 	@demo/environment.sh python demo test

@@ -123,6 +123,7 @@ def test_what_was_taken_is_what_is_restored(shop: Address, tmp_path: Path) -> No
     snapshots.restore_into(found, target, Work(write=said.append))
     assert snapshots.verify(found, target, Work()) == []
     assert any("Not restored: PUBLICATION" in line for line in said)
+    snapshots.analyze(found, target)
     assert execute("SELECT count(*) FROM pg_stats WHERE schemaname = 'public'", "snap_scratch") > [
         (0,)
     ]

@@ -76,6 +76,7 @@ class Restore(Check):
                 "is as it was; take the snapshot again."
             )
         report.measure("restore.verification_seconds", time.monotonic() - began, "seconds")
+        snapshots.analyze(snapshot, scratch)
         _stop_if_asked(report)
         expected = self._people(report, way, scratch)
         _stop_if_asked(report)

@@ -74,7 +74,11 @@ def restore_into(snapshot: Snapshot, target: Address, work: Work) -> None:
     intact(snapshot.folder, snapshot.manifest)
     engine = ENGINES[snapshot.manifest.engine]
     engine.restore(snapshot.archive, snapshot.manifest, target, work)
-    engine.analyze(target)
+
+
+def analyze(snapshot: Snapshot, target: Address) -> None:
+    """Gather the planner's statistics in a restored database. Raises SnapshotError."""
+    ENGINES[snapshot.manifest.engine].analyze(target)
 
 
 def verify(snapshot: Snapshot, target: Address, work: Work) -> list[str]:
@@ -124,6 +128,6 @@ class _Part:
 
 
 __all__ = [
-    "Manifest", "Snapshot", "SnapshotError", "Work", "adopt", "load", "of_rehearsal", "prune",
+    "Manifest", "Snapshot", "SnapshotError", "Work", "adopt", "analyze", "load", "of_rehearsal", "prune",
     "restore_into", "take", "verify",
 ]  # fmt: skip

@@ -132,33 +132,68 @@ def rows(
     at: Address, snapshot: str = "", *, stop: threading.Event, say: Callable[[str], object]
 ) -> dict[str, list[Any]]:
     """Count and digest of every table, taken by two sessions at once. Raises django.db.Error."""
-    waiting: SimpleQueue[str] = SimpleQueue()
-    with session(at, snapshot) as connection, connection.cursor() as cursor:
-        cursor.execute(TABLES)
-        names = [name for (name,) in cursor.fetchall()]
-        for name in names:  # the largest first
-            waiting.put(name)
+    with session(at, snapshot) as connection:
+        names = _tables(connection)
         found: dict[str, list[Any]] = {}
-        wrong: list[BaseException] = []
 
-        def count() -> None:
-            try:
-                with session(at, snapshot) as own, own.cursor() as asking:
-                    while not (stop.is_set() or wrong):
-                        name = waiting.get_nowait()
-                        asking.execute(ROWS.format(name))
-                        found[name] = list(asking.fetchone())
-                        say(f"{len(found)} of {len(names)} tables counted and digested.")
-            except Empty:
-                pass
-            except BaseException as error:
-                wrong.append(error)
+        def count(take: Callable[[], str]) -> None:
+            with session(at, snapshot) as own, own.cursor() as cursor:
+                while not stop.is_set():
+                    name = take()
+                    cursor.execute(ROWS.format(name))
+                    found[name] = list(cursor.fetchone())
+                    say(f"{len(found)} of {len(names)} tables counted and digested.")
 
-        threads = [threading.Thread(target=count, daemon=True) for _ in range(JOBS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        if wrong:
-            raise wrong[0]
+        _share(names, count)
     return found
+
+
+def analyze(at: Address) -> None:
+    """Gather statistics on every table, by two sessions at once. Raises django.db.Error."""
+    with session(at) as connection:
+        names = _tables(connection)
+
+    def gather(take: Callable[[], str]) -> None:
+        with closing(at.connect()) as own, own.cursor() as cursor:
+            with suppress(Error):  # PostgreSQL 13 does not have it
+                cursor.execute("SET client_connection_check_interval = '500ms'")
+            while True:
+                cursor.execute(f"ANALYZE {take()}")
+
+    _share(names, gather)
+
+
+def _tables(connection: BaseDatabaseWrapper) -> list[str]:
+    """The names of all tables, the largest first."""
+    with connection.cursor() as cursor:
+        cursor.execute(TABLES)
+        return [name for (name,) in cursor.fetchall()]
+
+
+def _share(names: list[str], work: Callable[[Callable[[], str]], None]) -> None:
+    """Let threads take one name after the other until none is left; raises what any raised."""
+    waiting: SimpleQueue[str] = SimpleQueue()
+    for name in names:
+        waiting.put(name)
+    wrong: list[BaseException] = []
+
+    def take() -> str:
+        if wrong:
+            raise Empty
+        return waiting.get_nowait()
+
+    def perform() -> None:
+        try:
+            work(take)
+        except Empty:
+            pass
+        except BaseException as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=perform, daemon=True) for _ in range(JOBS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if wrong:
+        raise wrong[0]

@@ -210,14 +210,11 @@ def verify(manifest: Manifest, target: Address, work: Work) -> list[str]:
 
 
 def analyze(target: Address) -> None:
-    """Gather the planner's statistics: a dump does not carry them."""
-    connection = target.connect()
+    """Gather the planner's statistics, which a dump does not carry; raises SnapshotError."""
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SET client_connection_check_interval = '500ms'")
-            cursor.execute("ANALYZE")
-    finally:
-        connection.close()
+        contents.analyze(target)
+    except Error as error:
+        raise SnapshotError(f"{target.shown} cannot be analyzed: {_first(error)}.") from error
 
 
 def _version_of(at: Address) -> int:
