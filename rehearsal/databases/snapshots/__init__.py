@@ -128,6 +128,6 @@ class _Part:
 
 
 __all__ = [
-    "Manifest", "Snapshot", "SnapshotError", "Work", "adopt", "analyze", "load", "of_rehearsal", "prune",
-    "restore_into", "take", "verify",
+    "Manifest", "Snapshot", "SnapshotError", "Work", "adopt", "analyze", "load", "of_rehearsal",
+    "prune", "restore_into", "take", "verify",
 ]  # fmt: skip

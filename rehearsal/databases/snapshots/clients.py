@@ -64,7 +64,10 @@ def version(path: Path) -> int:
 
 @cache
 def compression(path: Path, major: int) -> str:
-    """The lightest compression that a pg_dump can do: lz4 where it was built with it."""
+    """The lightest compression that a pg_dump can do: lz4 or zstd where it was built with them.
+
+    Otherwise none: measured on 450 MB and two cores, gzip's lightest doubles the time of a dump.
+    """
     if major >= 16:
         # It says which it knows only by refusing those it does not.
         for method in ("lz4:1", "zstd:1"):
@@ -75,4 +78,4 @@ def compression(path: Path, major: int) -> str:
             )  # fmt: skip
             if "compress" not in tried.stderr.lower():
                 return method
-    return "gzip:1" if major >= 16 else "1"
+    return "none" if major >= 16 else "0"
