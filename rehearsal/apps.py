@@ -37,6 +37,10 @@ def add_tick(sender: Any, **_: object) -> None:
     """Give Celery beat a task of ours, so that a running beat can be told from a listed one."""
     from rehearsal.checks.environment import beat  # the checks may need the project's models
 
+    conf.release()
+    signals.before_task_publish.connect(
+        beat.sign, sender="rehearsal.tick", weak=False, dispatch_uid="rehearsal"
+    )
     seconds = conf.configuration().beat_seconds
     sender.scheduler.update_from_dict(
         {

@@ -12,6 +12,7 @@ import re
 import traceback
 import uuid
 from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
 from celery import Task, current_app, shared_task, states
@@ -417,7 +418,7 @@ def identify(self: Task, *, reply_to: str, nonce: str, keys: list[str], hold: fl
 
 
 @shared_task(bind=True, name="rehearsal.tick", acks_late=False, ignore_result=True)
-def tick(self: Task, *, beat: str = "unknown") -> None:
+def tick(self: Task, *, beat: str = "unknown", serves: dict[str, Any] | None = None) -> None:
     """Sent by the process `beat`: tell when it was fired, and sweep what is open."""
     expires = self.request.expires
     if expires is None:
@@ -425,7 +426,7 @@ def tick(self: Task, *, beat: str = "unknown") -> None:
     if isinstance(expires, str):
         expires = datetime.datetime.fromisoformat(expires)
     fired = expires - datetime.timedelta(seconds=2 * conf.configuration().beat_seconds)
-    announce(self.app, Tick(beat, fired))
+    announce(self.app, Tick(beat, fired, serves))
     for rehearsal in Rehearsal.objects.filter(closed_at=None):
         if fired > max(rehearsal.started_at, rehearsal.beat_seen_at or rehearsal.started_at):
             Rehearsal.objects.filter(pk=rehearsal.pk).update(beat_seen_at=fired)

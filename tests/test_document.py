@@ -79,3 +79,15 @@ def test_a_title_with_control_characters_is_still_xml() -> None:
     rehearsal = tasks.start("## A\x1bB\n- [ ] Water the plants.\n", by="tester", revision="abc")
     (suite,) = ElementTree.fromstring(records.as_junit(rehearsal))
     assert suite.get("name") == "1. AB"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "- [ ] Apply migrations: `python manage.py migrate`.\n",
+        "- [ ] Restore snapshot to staging (do **not** reset user credentials).\n",
+    ],
+)
+def test_two_lines_that_change_a_database_do_so_one_after_the_other(line: str) -> None:
+    rehearsal = tasks.start(f"## A\n{line}## B\n{line}", by="tester", revision="abc")
+    assert list(rehearsal.items.values_list("status", flat=True)) == ["queued", "pending"]

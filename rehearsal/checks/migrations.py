@@ -117,7 +117,8 @@ class Apply(Check):
     """The line's `migrate` is run, and what the database then records as applied is compared."""
 
     timeout = 3600
-    needs = ("rehearsal.checks.migrations.Plan",)
+    # Itself as well: of two such lines, the second waits for the first.
+    needs = ("rehearsal.checks.migrations.Plan", "rehearsal.checks.migrations.Apply")
 
     def run(self, report: Report) -> None:
         arguments = words(report.line, "migrate")

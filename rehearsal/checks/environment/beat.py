@@ -1,7 +1,8 @@
-"""Celery beat as section 1 looks at it: it ticks, and there is one of it.
+"""Celery beat as section 1 looks at it: it ticks, there is one of it, and it is staging's own.
 
-Every beat names itself in its tick. The worker that performs the tick announces it to whoever
-listens at that moment, so nothing needs to be stored to tell two beats apart.
+Every beat names itself in its tick, and says which database and release it serves. The worker that
+performs the tick announces it to whoever listens at that moment, so nothing needs to be stored to
+tell two beats apart.
 """
 
 from __future__ import annotations
@@ -17,13 +18,20 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 from celery import Celery
+from django.db import connection
 from django.utils import timezone
 from kombu import Connection, Consumer, Exchange, Queue
 
 from rehearsal.checks.base import Report
 from rehearsal.checks.environment.findings import Findings
-from rehearsal.checks.environment.workers import broker, declared_queues
-from rehearsal.conf import configuration
+from rehearsal.checks.environment.workers import (
+    broker,
+    declared_queues,
+    expected_release,
+    one_commit,
+)
+from rehearsal.conf import configuration, release
+from rehearsal.databases import describe, identity_or_error, same
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +48,17 @@ class Tick(NamedTuple):
     beat: str
     """The name of the process that sent it: its host, and its process id there."""
     fired: datetime.datetime
+    serves: dict[str, Any] | None = None
+    """The identity of its database, and its release; None from a beat of an older release."""
+
+
+def sign(body: tuple[Any, dict[str, Any], Any], **_: object) -> None:
+    """Let a tick say what its beat serves at this moment; called when beat publishes it."""
+    fresh = connection.connection is None
+    connection.close_if_unusable_or_obsolete()
+    body[1]["serves"] = {"database": identity_or_error(), "release": release()}
+    if fresh:
+        connection.close()  # a beat that had no connection is in no restore's way
 
 
 def name() -> str:
@@ -51,7 +70,7 @@ def announce(app: Celery, tick: Tick) -> None:
     """Tell whoever listens; called where the tick is performed. Never raises."""
     try:
         with app.producer_or_acquire() as producer:
-            said = {"beat": tick.beat, "fired": tick.fired.isoformat()}
+            said = {**tick._asdict(), "fired": tick.fired.isoformat()}
             options = {"serializer": "json", "declare": [TICKS], "retry": False}
             producer.publish(said, exchange=TICKS, routing_key="", **options)
     except Exception as error:
@@ -94,7 +113,8 @@ class Ear:
 
     def _hear(self, said: dict[str, Any], message: object) -> None:
         with suppress(KeyError, ValueError):
-            self.heard.append(Tick(said["beat"], datetime.datetime.fromisoformat(said["fired"])))
+            fired = datetime.datetime.fromisoformat(said["fired"])
+            self.heard.append(Tick(said["beat"], fired, said.get("serves")))
 
     @classmethod
     @contextmanager
@@ -150,12 +170,34 @@ def look(
             "Whether a second beat runs could not be seen, since no tick was announced: restart "
             "the workers with this release."
         )
-    elif more := several(ear.heard, seconds):
+    _judge(report, found, ear.heard)
+    if more := several(ear.heard, seconds):
         found.problems.append(
             f"More than one beat ticks on this broker ({' and '.join(more)}), so every scheduled "
             "task is done more than once: stop all but one."
         )
     return f"beat ticked {ago:.0f} s ago"
+
+
+def _judge(report: Report, found: Findings, ticks: Sequence[Tick]) -> None:
+    """Every beat that ticked serves this environment's database, and this release."""
+    here, expected = identity_or_error(), expected_release(report)
+    for beat, serves in {tick.beat: tick.serves for tick in ticks}.items():
+        if serves is None:
+            found.doubts.append(
+                f"Which database the beat {beat} serves is unknown: restart it with this release."
+            )
+        elif not same(here, serves["database"]):
+            found.problems.append(
+                f"The beat {beat} serves {describe(serves['database'])}, and this environment is "
+                f"{describe(here)}: take it off this broker, or correct its DATABASE_URL and "
+                "restart it."
+            )
+        elif expected and serves["release"] and not one_commit(expected, serves["release"]):
+            found.problems.append(
+                f"The beat {beat} runs release {serves['release']}, expected {expected}: "
+                "restart it."
+            )
 
 
 def _wait(

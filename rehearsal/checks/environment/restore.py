@@ -33,7 +33,8 @@ class Restore(Check):
     """The rehearsal's snapshot is restored beside the target, verified, and exchanged with it."""
 
     timeout = 3 * 3600
-    needs = ("rehearsal.checks.environment.Snapshot",)
+    # Itself as well: of two such lines, the second waits for the first.
+    needs = ("rehearsal.checks.environment.Snapshot", "rehearsal.checks.environment.Restore")
 
     def run(self, report: Report) -> None:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,13 @@ from rehearsal.checks.environment import beat, redis
 from rehearsal.checks.environment.endpoints import in_common, is_queue
 from rehearsal.checks.environment.findings import Findings
 from rehearsal.checks.environment.survey import Survey, survey
-from rehearsal.checks.environment.workers import declared_queues, stays_local
-from rehearsal.conf import configuration, release
+from rehearsal.checks.environment.workers import (
+    declared_queues,
+    expected_release,
+    one_commit,
+    stays_local,
+)
+from rehearsal.conf import configuration
 from rehearsal.databases import describe, identity_or_error, same
 from rehearsal.env_file import EnvFile, EnvFileError
 
@@ -143,7 +147,7 @@ def _workers(report: Report, app: Celery, found: Findings) -> str:
 
 def _judge(report: Report, found: Findings, seen: Survey) -> None:
     """Every process that answered serves this environment's database, and this release."""
-    here, expected = identity_or_error(), _release(report)
+    here, expected = identity_or_error(), expected_release(report)
     report.evidence("database", describe(here))
     if "error" in here:
         found.problems.append(
@@ -173,7 +177,7 @@ def _judge(report: Report, found: Findings, seen: Survey) -> None:
             elif not (expected and runs):
                 unknown.append(node)
                 continue
-            elif not _one_commit(expected, runs):
+            elif not one_commit(expected, runs):
                 problem = f"The worker {node} runs release {runs}, expected {expected}: restart it."
             else:
                 continue
@@ -184,16 +188,6 @@ def _judge(report: Report, found: Findings, seen: Survey) -> None:
             f"Whether {', '.join(dict.fromkeys(unknown))} runs the release that is rehearsed is "
             "unknown: name the commit in REHEARSAL['REVISION'], or deploy with git."
         )
-
-
-def _release(report: Report) -> str:
-    """The commit that is rehearsed; where it is not named as a commit, the one that runs here."""
-    named = report.rehearsal.revision
-    return named if re.fullmatch("[0-9a-f]{7,64}", named) else release()
-
-
-def _one_commit(one: str, other: str) -> bool:
-    return one.startswith(other) or other.startswith(one)
 
 
 def _count(things: Any, name: str) -> str:

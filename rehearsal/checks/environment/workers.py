@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import Any
 from celery import Celery
 from kombu import Connection, Producer
 
+from rehearsal.checks.base import Report
 from rehearsal.checks.environment import mail
 from rehearsal.checks.environment.fingerprints import held
 from rehearsal.conf import configuration, release
@@ -77,3 +79,14 @@ def who(node: str, nonce: str, keys: Sequence[str] = ()) -> dict[str, Any]:
         "holds": held(keys, nonce),
         "mail": mail.route(),
     }
+
+
+def expected_release(report: Report) -> str:
+    """The commit that is rehearsed; where it is not named as a commit, the one that runs here."""
+    named = report.rehearsal.revision
+    return named if re.fullmatch("[0-9a-f]{7,64}", named) else release()
+
+
+def one_commit(one: str, other: str) -> bool:
+    """Whether two names of commits, either of which may be short, are of the same one."""
+    return one.startswith(other) or other.startswith(one)

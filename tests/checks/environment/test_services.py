@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -179,6 +180,22 @@ def test_a_worker_on_another_database_is_found_on_whatever_queue_it_sits(
     assert "default.sqlite3" in found.message
     assert "staging@here serves" not in found.message
     assert leftovers(server.url()) == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({"HOST_DATABASE": "production.sqlite3"}, "serves SQLite file .*production.sqlite3"),
+        ({"HOST_REVISION": "f" * 40}, f"runs release {'f' * 40}, expected {REVISION}: restart it"),
+    ],
+)
+def test_a_beat_of_another_place_or_release_is_not_this_ones(
+    host: Host, environ: dict[str, str], says: str
+) -> None:
+    with worker(host, "staging", "celery,rehearsal"), beat(host, **environ):
+        found = perform(host)
+    assert found.status == "failed"
+    assert re.search(f"The beat .* {says}", found.message), found.message
 
 
 def test_a_worker_of_another_release(host: Host) -> None:
@@ -388,7 +405,8 @@ def test_two_beats_on_one_broker(host: Host, server: servers.Redis) -> None:
         found = perform(host)
     assert found.status == "failed"
     assert "More than one beat ticks on this broker (" in found.message
-    assert found.message.count(f"{os.uname().nodename}:") == 2
+    node = re.escape(os.uname().nodename)
+    assert re.search(rf"broker \({node}:\d+ and {node}:\d+\)", found.message), found.message
     assert leftovers(server.url()) == []
 
 
