@@ -7,7 +7,6 @@ import platform
 import re
 import sys
 import warnings
-from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -138,14 +137,13 @@ def pytest_warning_recorded(warning_message: warnings.WarningMessage, nodeid: st
         tell(event="returned", node=nodeid)
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_call() -> Generator[None, object, object]:
-    try:
-        return (yield)
-    finally:
-        if not told_eager and is_eager():
-            told_eager.append(True)
-            tell(event="eager")
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    if "celery" in sys.modules:
+        from celery.signals import task_prerun
+
+        # Harmless to do for each test.
+        task_prerun.connect(tell_eager, weak=False, dispatch_uid="rehearsal")
 
 
 @pytest.hookimpl(trylast=True)
@@ -189,10 +187,8 @@ def settings_module(config: pytest.Config) -> str:
     return f"{module} (from {'the environment' if module == INHERITED_SETTINGS else 'pytest'})"
 
 
-def is_eager() -> bool:
-    """Whether Celery is set to run tasks where they are called, as far as it is set up at all."""
-    if "celery" not in sys.modules:
-        return False
-    from celery import _state
-
-    return any(one.configured and one.conf.task_always_eager for one in _state._get_active_apps())
+def tell_eager(task: Any, **_: Any) -> None:
+    """Celery runs a task: tell the first time that it does so where it was called."""
+    if not told_eager and task.request.is_eager and task.app.conf.task_always_eager:
+        told_eager.append(True)
+        tell(event="eager")

@@ -9,6 +9,7 @@ import heapq
 import re
 import sys
 import time
+import unittest
 from collections import Counter
 from collections.abc import Generator
 from typing import Any
@@ -26,6 +27,7 @@ class Account:
     """The queries of one test."""
 
     def __init__(self) -> None:
+        self.counts = True
         self.count = 0
         self.seconds = 0.0
         self.texts: Counter[str] = Counter()
@@ -33,6 +35,8 @@ class Account:
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
         """Wrap one query, as an `execute_wrapper` of Django does."""
+        if not self.counts:
+            return execute(sql, params, many, context)
         began = time.perf_counter()
         try:
             return execute(sql, params, many, context)
@@ -73,6 +77,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
     from django.db.backends.signals import connection_created
 
     account = Account()
+    only_in_run(item, account)
     counted: list[Any] = []
 
     def count(connection: Any, **_: Any) -> None:
@@ -93,3 +98,24 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
                 connection.execute_wrappers.remove(account)
         if account.count:
             tell(event="queries", node=item.nodeid, **account.told())
+
+
+def only_in_run(item: pytest.Item, account: Account) -> None:
+    """In a unittest.TestCase, count setUp, the test and tearDown alone.
+
+    Around these, Django's own classes begin transactions and empty tables.
+    """
+    case = getattr(item, "instance", None)
+    if not isinstance(case, unittest.TestCase):
+        return
+    run = case.run
+    account.counts = False
+
+    def counted(*args: Any, **options: Any) -> Any:
+        account.counts = True
+        try:
+            return run(*args, **options)
+        finally:
+            account.counts = False
+
+    case.run = counted  # type: ignore[method-assign]
