@@ -299,9 +299,7 @@ def _redactor(files: tuple[tuple[Path, int, int], ...]) -> Redactor:
     return Redactor.from_pairs([*said, *os.environ.items()], passwords)
 
 
-def _nested(
-    values: Mapping[Any, Any], path: str = "", depth: int = 6
-) -> Iterator[tuple[str, str]]:
+def _nested(values: Mapping[Any, Any], path: str = "", depth: int = 6) -> Iterator[tuple[str, str]]:
     """Each string in nested settings by its path, such as `CACHES.default.OPTIONS.PASSWORD`.
 
     An entry of a list is named as the list is: `0.SECRET_KEY_FALLBACKS`.
