@@ -132,7 +132,7 @@ class Report:
                 f"The measurement {name[:LONGEST_NAME]!r} in {unit[:LONGEST_UNIT]!r} has a name of "
                 f"more than {LONGEST_NAME} characters or a unit of more than {LONGEST_UNIT}."
             )
-        self.measurements.append(Measurement(name, float(value), unit))
+        self.measurements.append(Measurement(self.redact(name), float(value), unit))
 
     def evidence(self, key: str, value: str | int | float | bool | list[str]) -> None:
         """Record a fact that the tick stands on, in words a stranger can check.
