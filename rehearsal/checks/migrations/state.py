@@ -1,0 +1,79 @@
+"""How code and databases stand to each other, as the project's own manage.py says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from django.db import DEFAULT_DB_ALIAS
+
+from rehearsal.checks.base import Inconclusive, Report
+from rehearsal.checks.commands import ask, prove_databases
+
+
+@dataclass(frozen=True)
+class State:
+    """How code and databases stand to each other; see `rehearsal.databases.migrations`."""
+
+    identities: dict[str, dict[str, str]]
+    databases: dict[str, dict[str, Any]]
+    conflicts: dict[str, list[str]]
+    changes: list[str]
+
+    def known(self) -> int:
+        return sum(len(one.get("known", ())) for one in self.databases.values())
+
+    def named(self, key: str) -> list[str]:
+        """All migrations under `key`, each with its alias unless that is the default one."""
+        return [
+            name if alias == DEFAULT_DB_ALIAS else f"{name} ({alias})"
+            for alias, found in self.databases.items()
+            for name in found.get(key, ())
+        ]
+
+    def of(self, alias: str, key: str) -> list[str]:
+        return cast(list[str], self.databases.get(alias, {}).get(key, []))
+
+    def wrong(self) -> list[str]:
+        """What no `migrate` would put right, a sentence each."""
+        found = [
+            f"{app} has several last migrations, {' and '.join(names)}: "
+            "merge them with `makemigrations --merge`."
+            for app, names in self.conflicts.items()
+        ]
+        for alias, one in self.databases.items():
+            if "error" in one:
+                found.append(f"The migrations recorded in {alias} cannot be read: {one['error']}.")
+            if one.get("inconsistent"):
+                found.append(f"In {alias}: {one['inconsistent']}")
+        if unmigrated := self.named("unmigrated"):
+            found.append(
+                f"Installed, with models and without migrations: {', '.join(unmigrated)}. Put the "
+                "app's migrations package back, __init__.py included, run `makemigrations` for "
+                "it, or take it out of MIGRATION_MODULES."
+            )
+        if missing := self.named("missing"):
+            found.append(
+                f"Recorded as applied but absent in the code: {', '.join(missing)}. Deploy the "
+                "code that has them, or take the records away with `migrate --prune`."
+            )
+        return found
+
+
+def state(report: Report, arguments: Sequence[str] = ()) -> State:
+    """Ask the project's manage.py, and prove that it works on this environment's databases."""
+    found = State(**ask(report, "rehearsal_migrations", arguments))
+    prove_databases(report, found.identities)
+    if found.known() == 0:
+        raise Inconclusive(
+            "The project has no migrations at all, so nothing was looked at; "
+            "see that INSTALLED_APPS holds its apps."
+        )
+    if left := found.named("left"):
+        report.evidence("recorded for apps that are gone", left)
+    return found
+
+
+def count(names: Sequence[str]) -> str:
+    return f"{len(names)} migration{'' if len(names) == 1 else 's'}"

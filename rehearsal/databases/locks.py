@@ -1,0 +1,169 @@
+"""Who would wait: what a migration locks, how long, and what it writes anew, seen from beside it.
+
+PostgreSQL's lock modes that stand in somebody's way (its documentation, "Explicit Locking"):
+readers wait for AccessExclusive alone; writers also for Share, ShareRowExclusive and Exclusive,
+which CREATE INDEX and ADD FOREIGN KEY take.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+
+from django.db import Error
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from rehearsal.databases.address import Address
+
+LOOK_SECONDS = 0.005
+"""How often the locks are looked at: the error of a hold's length is about twice as much."""
+BLOCK_READERS = {"AccessExclusiveLock"}
+BLOCK_WRITERS = {"ShareLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock"}
+STATEMENTS = 10
+"""How many of the slowest statements are kept."""
+STATEMENT_LENGTH = 200
+
+HELD = (
+    # Tables made in the very same transaction have no name for others, and nobody waits for them.
+    "SELECT l.pid, c.oid::bigint, c.oid::regclass::text, l.mode"
+    " FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
+    " JOIN pg_database d ON d.oid = l.database JOIN pg_stat_activity a ON a.pid = l.pid"
+    " WHERE l.granted AND d.datname = current_database() AND c.relkind IN ('r', 'p', 'm')"
+    " AND a.backend_type = 'client backend' AND l.pid <> pg_backend_pid()"
+    f" AND l.mode IN ({', '.join(sorted(map(repr, BLOCK_WRITERS)))})"
+)
+RUNNING = (
+    "SELECT pid, query_start::text, query, extract(epoch FROM clock_timestamp() - query_start)"
+    " FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
+    " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+)
+TABLES = (
+    "SELECT c.oid::bigint, c.oid::regclass::text, pg_relation_filenode(c.oid)::bigint,"
+    " pg_total_relation_size(c.oid)"
+    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+)
+WRITTEN = "SELECT relid::bigint, n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_user_tables"
+
+
+@dataclass
+class Hold:
+    """A lock that stood in others' way."""
+
+    table: str
+    mode: str
+    began: float
+    """By this process's monotonic clock."""
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.began
+
+    @property
+    def blocks(self) -> str:
+        return "readers and writers" if self.mode in BLOCK_READERS else "writers"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it stands at one moment."""
+
+    name: str
+    file: int
+    size: int
+    """In bytes, with its indexes and what is stored beside it."""
+
+
+@dataclass
+class Watched:
+    """What was seen."""
+
+    holds: list[Hold] = field(default_factory=list)
+    statements: dict[tuple[int, str], tuple[float, str]] = field(default_factory=dict)
+    """Seconds and text of each statement seen, by process and start."""
+    looks: int = 0
+    error: str = ""
+    """Why the watching ended before its time."""
+
+    def between(self, began: float, ended: float) -> list[Hold]:
+        """The holds that began in a span of time, the longest of each table and mode."""
+        longest: dict[tuple[str, str], Hold] = {}
+        for hold in self.holds:
+            if began <= hold.began < ended:
+                key = hold.table, hold.mode
+                if key not in longest or hold.seconds > longest[key].seconds:
+                    longest[key] = hold
+        return sorted(longest.values(), key=lambda hold: (-hold.seconds, hold.table))
+
+    def slowest(self) -> list[tuple[float, str]]:
+        """Seconds and text of the slowest statements."""
+        return sorted(self.statements.values(), reverse=True)[:STATEMENTS]
+
+
+@contextmanager
+def watching(at: Address) -> Iterator[Watched]:
+    """Watch the locks of a PostgreSQL database from a connection of its own. Raises
+    django.db.Error when it cannot be reached."""
+    seen = Watched()
+    done = threading.Event()
+    with closing(at.connect()) as connection:
+        connection.inc_thread_sharing()
+        thread = threading.Thread(
+            target=_watch, args=(connection, seen, done), name="locks", daemon=True
+        )
+        thread.start()
+        try:
+            yield seen
+        finally:
+            done.set()
+            thread.join(10)
+
+
+def _watch(connection: BaseDatabaseWrapper, seen: Watched, done: threading.Event) -> None:
+    open_holds: dict[tuple[int, int, str], Hold] = {}
+    try:
+        with connection.cursor() as cursor:
+            with suppress(Error):
+                cursor.execute("SET jit = off")
+            while not done.is_set():
+                cursor.execute(HELD)
+                now = time.monotonic()
+                held = set()
+                for pid, oid, name, mode in cursor.fetchall():
+                    key = pid, oid, mode
+                    held.add(key)
+                    if key not in open_holds:
+                        open_holds[key] = Hold(name, mode, now, now)
+                        seen.holds.append(open_holds[key])
+                    open_holds[key].ended = now
+                for key in open_holds.keys() - held:
+                    open_holds.pop(key).ended = now
+                if seen.looks % 4 == 0:
+                    cursor.execute(RUNNING)
+                    for pid, start, query, seconds in cursor.fetchall():
+                        text = " ".join(query.split())[:STATEMENT_LENGTH]
+                        seen.statements[pid, start] = (float(seconds), text)
+                seen.looks += 1
+                done.wait(LOOK_SECONDS)
+    except Error as error:
+        seen.error = (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def tables(connection: BaseDatabaseWrapper) -> dict[int, Table]:
+    """Every table by its oid, with the number of its file: a new number is a table written anew."""
+    with connection.cursor() as cursor:
+        cursor.execute(TABLES)
+        return {oid: Table(name, file, size) for oid, name, file, size in cursor.fetchall()}
+
+
+def written(connection: BaseDatabaseWrapper) -> dict[int, int]:
+    """How many rows of each table were ever inserted, changed or deleted, by the table's oid."""
+    with connection.cursor() as cursor:
+        with suppress(Error):  # what this session read before would be told again
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+        cursor.execute(WRITTEN)
+        return dict(cursor.fetchall())
