@@ -8,7 +8,7 @@ import re
 import shlex
 import tempfile
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
@@ -96,12 +96,13 @@ def prove_revision(report: Report) -> None:
 
 
 def manage(
-    report: Report, arguments: Sequence[str], *, timeout: float, hear: Callable[[str], object] = str
-) -> Ran:
+    report: Report, arguments: Sequence[str], *, timeout: float,
+    hear: Callable[[str], object] = str, environ: Mapping[str, str] | None = None,
+) -> Ran:  # fmt: skip
     """Run manage.py with `arguments` in its own folder; its output goes to the report.
 
-    `hear` also gets each line. Raises Failed when it cannot be started, Inconclusive when the
-    item was cancelled while it ran.
+    `hear` also gets each line; `environ` comes on top of this process's own. Raises Failed when
+    it cannot be started, Inconclusive when the item was cancelled while it ran.
     """
     said: deque[str] = deque(maxlen=1)
 
@@ -125,7 +126,7 @@ def manage(
             [here.python, path.name, *arguments],
             cwd=path.parent,
             # Unbuffered, so that a line is seen when it is written.
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environ or {})},
             timeout=timeout,
             write=write,
             stop=report.stop,

@@ -8,11 +8,19 @@ from dataclasses import dataclass
 
 from django.core.management import CommandError, get_commands, load_command_class
 
-from rehearsal.checks.base import Check, Failed, Inconclusive, Outcome, Report
+from rehearsal.checks.base import ActionRequired, Check, Failed, Inconclusive, Outcome, Report
 from rehearsal.checks.commands import ASK_SECONDS, Ran, manage, words
+from rehearsal.checks.migrations.effects import (
+    SHOWN_SECONDS,
+    Effect,
+    Recorder,
+    recorded,
+    session_options,
+)
 from rehearsal.checks.migrations.state import State, count, state
 from rehearsal.command import Ending
 from rehearsal.databases import describe
+from rehearsal.databases.locks import Hold
 
 APPLYING = re.compile(r"\s*Applying (?P<name>[\w.]+)\.\.\.(?P<end> OK| FAKED)?")
 
@@ -25,6 +33,11 @@ class Apply(Check):
     # Itself as well: of two such lines, the second waits for the first.
     needs = ("rehearsal.checks.migrations.Plan", "rehearsal.checks.migrations.Apply")
 
+    blocked_seconds: float = 5.0
+    """How long others may wait for a migration before a person has to accept it."""
+    lock_timeout_seconds: int = 30
+    """How long migrate waits for others' locks; 0 for ever."""
+
     def run(self, report: Report) -> None:
         arguments = words(report.line, "migrate")
         alias = _alias(arguments)
@@ -34,9 +47,16 @@ class Apply(Check):
             raise Failed(f"Nothing is migrated in the alias {alias!r}; name another in the line.")
         planned = before.of(alias, "unapplied")
         report.progress(f"{count(planned)} to apply in {describe(before.identities[alias])}.")
-        heard = _Heard(report, planned)
         limit = self.timeout - 2 * ASK_SECONDS - 60
-        ran = manage(report, [*arguments, "--no-input"], timeout=limit, hear=heard)
+        options = session_options(alias, self.lock_timeout_seconds, report)
+        with recorded(alias, report) as recorder:
+            heard = _Heard(report, planned, recorder)
+            ran = manage(
+                report, [*arguments, "--no-input"], timeout=limit, hear=heard, environ=options
+            )
+            if recorder:
+                recorder.close()
+                recorder.effects.tell(report)
         if ran.finished.ending is Ending.STOPPED:
             raise Inconclusive(f"manage.py migrate {ran.ending()}; see what is applied by now.")
         try:
@@ -44,6 +64,18 @@ class Apply(Check):
         except Outcome as outcome:
             raise Failed(f"migrate {ran.ending()}. What is applied is unknown: {outcome}") from None
         _judge(report, alias, before, after, ran, heard)
+        if recorder and (longest := recorder.effects.longest()):
+            self._judge_waiting(report, *longest)
+
+    def _judge_waiting(self, report: Report, effect: Effect, hold: Hold) -> None:
+        waits = f"{hold.blocks} of {hold.table} wait about {hold.seconds:.1f} s for {effect.name}"
+        if hold.seconds >= self.blocked_seconds:
+            raise ActionRequired(
+                f"{report.said} In production {waits}, and at most {self.blocked_seconds:g} s is "
+                "accepted by itself: confirm that they may, or let the migration lock less."
+            )
+        if hold.seconds >= SHOWN_SECONDS:
+            report.progress(f"{report.said} Longest wait: {waits}.")
 
 
 def _judge(
@@ -76,12 +108,12 @@ def _judge(
             "let the line say `python manage.py migrate`."
         )
     if not planned:
-        if (count := len(after.of(alias, "known"))) == 0:
+        if (known := len(after.of(alias, "known"))) == 0:
             raise Inconclusive(
                 f"No migration belongs in {where}, so nothing was applied and nothing looked at; "
                 "see that the project's apps have their migrations, or name another alias."
             )
-        report.progress(f"Nothing was there to apply: all {count} are recorded in {where}.")
+        report.progress(f"Nothing was there to apply: all {known} are recorded in {where}.")
         return
     report.measure("migrations.seconds", ran.finished.seconds, "seconds")
     report.progress(f"{count(done)} applied to {where} in {ran.finished.seconds:.1f} s.")
@@ -90,9 +122,12 @@ def _judge(
 class _Heard:
     """Follows migrate's own lines: how far it has come, and what it only recorded."""
 
-    def __init__(self, report: Report, planned: list[str]) -> None:
+    def __init__(
+        self, report: Report, planned: list[str], recorder: Recorder | None = None
+    ) -> None:
         self.report = report
         self.planned = planned
+        self.recorder = recorder
         self.done = 0
         self.running = ""
         """The migration that was begun and not ended."""
@@ -108,6 +143,8 @@ class _Heard:
         if end and name in self.planned:
             # Django also runs through the apps that belong in another database.
             self.done += 1
+            if self.recorder and end == " OK":
+                self.recorder.ended(name)
             self.report.progress(f"{self.done} of {len(self.planned)} applied, last {name}.")
 
 

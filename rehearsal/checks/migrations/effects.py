@@ -1,0 +1,156 @@
+"""What each migration did to the tables, and who would have waited for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+
+from django.db import Error, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from rehearsal.checks.base import Report
+from rehearsal.databases import locks
+from rehearsal.databases.address import of
+from rehearsal.databases.locks import Hold, Table, Watched
+from rehearsal.databases.replacement.proof import is_pooled
+
+SHOWN_SECONDS = 0.05
+"""Shorter holds are counted, not named: nobody notices them."""
+
+
+@dataclass
+class Effect:
+    """One migration: how long it took, what it locked, wrote anew and made larger."""
+
+    name: str
+    seconds: float
+    holds: list[Hold]
+    rewritten: list[str]
+    """The tables whose file is another one now."""
+    grown: int
+    """By how many bytes all tables together are larger."""
+
+    def forecast(self) -> list[str]:
+        """Who would have waited for what, in words: a phrase each, the longest first."""
+        return [
+            f"{hold.blocks} of {hold.table} wait about {hold.seconds:.1f} s ({hold.mode})"
+            for hold in self.holds
+            if hold.seconds >= SHOWN_SECONDS
+        ]
+
+
+@dataclass
+class Effects:
+    """All migrations of one run."""
+
+    watched: Watched
+    each: list[Effect] = field(default_factory=list)
+    rows: dict[str, int] = field(default_factory=dict)
+    """How many rows of each table were written in the whole run."""
+
+    def longest(self) -> tuple[Effect, Hold] | None:
+        """The hold that others would have waited for longest."""
+        found = [(one, hold) for one in self.each for hold in one.holds]
+        return max(found, key=lambda pair: pair[1].seconds, default=None)
+
+    def tell(self, report: Report) -> None:
+        """Put into evidence and measurements what was seen."""
+        for one in self.each:
+            said = one.forecast() or ["nobody waits noticeably"]
+            if one.rewritten:
+                said.append(f"written anew: {', '.join(one.rewritten)}")
+            if one.grown:
+                said.append(f"{one.grown / 1e6:+.1f} MB")
+            report.evidence(one.name, f"{one.seconds:.2f} s; {'; '.join(said)}")
+        written = [(n, t) for t, n in self.rows.items() if n]
+        if written:
+            lines = [f"{table}: {rows}" for rows, table in sorted(written, reverse=True)[:10]]
+            report.evidence("rows written", lines)
+        slow = [f"{s:.2f} s: {text}" for s, text in self.watched.slowest() if s >= SHOWN_SECONDS]
+        if slow:
+            report.evidence("slowest statements seen", slow)
+        if self.watched.error:
+            report.evidence("the watching ended early", self.watched.error)
+        if longest := self.longest():
+            report.measure("migrations.longest_block_seconds", longest[1].seconds, "seconds")
+
+
+class Recorder:
+    """Is told when a migration has ended, and looks then at what it left."""
+
+    def __init__(self, connection: BaseDatabaseWrapper, watched: Watched) -> None:
+        self._connection = connection
+        self.effects = Effects(watched)
+        self._tables = locks.tables(connection)
+        self._rows = locks.written(connection)
+        self._since = time.monotonic()
+
+    def ended(self, name: str) -> None:
+        """The migration `name` has been applied. Never in its way: what fails here is told."""
+        now = time.monotonic()
+        try:
+            before, self._tables = self._tables, locks.tables(self._connection)
+        except Error as error:
+            self.effects.watched.error = (str(error).splitlines() or [""])[0]
+            return
+        known = {oid: table for oid, table in before.items() if oid in self._tables}
+        self.effects.each.append(
+            Effect(
+                name=name,
+                seconds=now - self._since,
+                holds=self.effects.watched.between(self._since, now),
+                rewritten=sorted(
+                    table.name for oid, table in known.items() if self._tables[oid].file != table.file
+                ),
+                grown=_size(self._tables) - _size(before),
+            )
+        )
+        self._since = now
+
+    def close(self) -> None:
+        """Count the rows written, once the process that wrote them has told the server."""
+        try:
+            now = locks.written(self._connection)
+        except Error as error:
+            self.effects.watched.error = (str(error).splitlines() or [""])[0]
+            return
+        for oid, count in now.items():
+            if oid in self._tables and (more := count - self._rows.get(oid, 0)):
+                self.effects.rows[self._tables[oid].name] = more
+
+
+def _size(tables: dict[int, Table]) -> int:
+    return sum(table.size for table in tables.values())
+
+
+@contextmanager
+def recorded(alias: str, report: Report) -> Iterator[Recorder | None]:
+    """Record what happens to a database meanwhile; None where only PostgreSQL could tell."""
+    if connections[alias].vendor != "postgresql":
+        report.evidence("locks", f"not watched: {connections[alias].vendor} cannot tell")
+        yield None
+        return
+    at = of(alias)
+    with closing(at.connect()) as connection, locks.watching(at) as watched:
+        yield Recorder(connection, watched)
+
+
+def session_options(alias: str, lock_timeout: int, report: Report) -> dict[str, str]:
+    """The variables with which migrate's own session gives up waiting, and ends with its client.
+
+    A pooler hands the same session to others, so nothing is set through one.
+    """
+    connection = connections[alias]
+    if connection.vendor != "postgresql":
+        return {}
+    if connection.settings_dict["OPTIONS"].get("options"):
+        report.evidence("lock timeout", "not set: the project sets options of its own")
+        return {}
+    if is_pooled(connection):
+        report.evidence("lock timeout", "not set: a pooler stands between")
+        return {}
+    report.evidence("lock timeout", f"{lock_timeout} s" if lock_timeout else "none")
+    said = f"-c lock_timeout={lock_timeout}s -c client_connection_check_interval=500ms"
+    return {"PGOPTIONS": said}
