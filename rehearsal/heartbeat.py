@@ -49,17 +49,20 @@ class Heartbeat:
         self._thread.join(timeout=30)
 
     def _beat(self) -> None:
+        held = True
         try:
-            while not self._done.wait(INTERVAL):
+            while held and not self._done.wait(INTERVAL):
+                held = False  # whatever ends this thread before its time also ends the check
                 try:
-                    if not self._extend():
-                        self._report.stop.set()
-                        return
+                    held = self._extend()
                 except Error as error:
                     # The lease outlives a short outage; a long one is for the sweep to judge.
+                    held = True
                     logger.warning("The claim could not be extended: %s", error)
                     connections[router.db_for_write(CheckItem)].close()
         finally:
+            if not held:
+                self._report.stop.set()
             connections.close_all()
 
     def _extend(self) -> bool:
@@ -69,8 +72,10 @@ class Heartbeat:
         if shows == self._shown:
             return bool(claim.update(lease_expires_at=lease))
         with transaction.atomic(using=router.db_for_write(CheckItem)):
-            held = Rehearsal.objects.filter(items=self._pk)
-            number = held.values_list("pk", flat=True).get()
+            own = CheckItem.objects.filter(pk=self._pk).values_list("rehearsal", flat=True)
+            number = own.first()
+            if number is None:
+                return False
             Rehearsal.objects.filter(pk=number).update(version=F("version") + 1)
             version = Rehearsal.objects.filter(pk=number).values("version")
             kept = claim.update(

@@ -58,7 +58,11 @@ class WorkerProcess:
             env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", **environ},
             start_new_session=True,
         )
-        wait_for(tasks.consumers)
+        try:
+            wait_for(tasks.consumers)
+        except BaseException:
+            self.kill()
+            raise
 
     def children(self) -> list[int]:
         found = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")

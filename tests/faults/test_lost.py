@@ -134,3 +134,14 @@ def test_a_worker_that_comes_back_late_cannot_settle_what_was_given_up(
     item.refresh_from_db()
     assert (item.status, item.attempt) == (Status.FAILED, 1)
     assert item.token == ""
+
+
+def test_a_command_whose_records_are_gone_is_ended(
+    own_worker: WorkerProcess, tmp_path: Path
+) -> None:
+    log, marker = tmp_path / "log", tmp_path / "marker"
+    rehearsal = begin(f"Runs log={log} line='sleep 300; : {marker}'")
+    wait_for(begun(log))
+    wait_for(lambda: running(marker))
+    rehearsal.delete()
+    wait_for(lambda: not running(marker))

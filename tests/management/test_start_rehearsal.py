@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,6 +23,19 @@ from tests import servers
 from tests.conftest import ROOT, WorkerProcess, document, statuses, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"])
+
+
+_begun: list[subprocess.Popen[str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _no_script_outlives_its_test() -> Iterator[None]:
+    yield
+    while _begun:
+        process = _begun.pop()
+        if process.poll() is None:
+            process.kill()
+            process.communicate(timeout=10)
 
 
 class Script:
@@ -41,6 +55,7 @@ class Script:
             stderr=subprocess.PIPE,
             text=True,
         )
+        _begun.append(self.process)
 
     def end(self) -> tuple[int, str, str]:
         """Its exit code, what it wrote to stdout, and what to stderr."""
