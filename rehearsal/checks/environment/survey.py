@@ -27,6 +27,10 @@ CONTROL_SECONDS = 3
 """How long nodes are given to say that they are there."""
 ANSWER_SECONDS = 15
 """How long a worker may take to execute our task; the project's own tasks may keep it busy."""
+AGAIN_SECONDS = 3
+"""How long a process has that did nothing the first time, each time it is asked again."""
+AGAIN = 3
+"""How often such a process is asked again: it may have been busy while the others answered."""
 HOLD_SECONDS = 0.5
 """How long our task keeps a process of several, so that the others get theirs."""
 
@@ -72,8 +76,15 @@ def survey(report: Report, app: Celery, queues: Iterable[str], keys: Sequence[st
         for node in found.consumes:
             if node not in found.answers:
                 found.silent[node] = _why_silent(node, control)
-        if not report.stop.is_set():
-            _find_stuck(found, control, idle)
+        stuck = _stuck(found, control, idle)
+        for _ in range(AGAIN):
+            if not stuck or report.stop.is_set():
+                break
+            # As many messages as the node has processes: none that is well can have too few.
+            everyone = _processes(control, list(stuck))
+            _Question(found, app, connection, keys).ask(report, (), everyone, AGAIN_SECONDS)
+            stuck = _stuck(found, control, stuck)
+        found.stuck = {node: sorted(pids) for node, pids in stuck.items()}
     return found
 
 
@@ -138,19 +149,22 @@ def _idle(control: _Control, found: Survey) -> dict[str, set[int]]:
     return idle
 
 
-def _find_stuck(found: Survey, control: _Control, idle: Mapping[str, set[int]]) -> None:
-    """Name the processes that should have answered, still are there, and do nothing else."""
+def _stuck(
+    found: Survey, control: _Control, asked: Mapping[str, set[int]]
+) -> dict[str, set[int]]:
+    """Of the processes that were asked, those that did not answer, still are there, and do nothing
+    else; by node."""
     silent = {
         node: pids - {said["pid"] for said in found.answers[node]}
-        for node, pids in idle.items()
+        for node, pids in asked.items()
         if node in found.answers and node not in found.doubled
     }
     nodes = [node for node, pids in silent.items() if pids]
     processes, busy = _processes(control, nodes), _busy(control, nodes)
-    for node in nodes:
-        stuck = silent[node] & processes.get(node, set()) - busy.get(node, set())
-        if stuck:
-            found.stuck[node] = sorted(stuck)
+    seen = {
+        node: silent[node] & processes.get(node, set()) - busy.get(node, set()) for node in nodes
+    }
+    return {node: pids for node, pids in seen.items() if pids}
 
 
 class _Question:
@@ -169,7 +183,13 @@ class _Question:
         self.waiting: dict[str, tuple[str, str]] = {}
         """What was asked, by nonce: a queue, or a node."""
 
-    def ask(self, report: Report, queues: Iterable[str], nodes: Mapping[str, set[int]]) -> None:
+    def ask(
+        self,
+        report: Report,
+        queues: Iterable[str],
+        nodes: Mapping[str, set[int]],
+        seconds: float = ANSWER_SECONDS,
+    ) -> None:
         """Ask through `queues`, and each of `nodes` as often as it has such processes."""
         private: dict[str, Queue] = {}
         try:
@@ -190,7 +210,7 @@ class _Question:
                     hold = HOLD_SECONDS if len(processes) > 1 else 0
                     for _ in range(len(processes) or 1):
                         self._send("node", node, private[node].name, hold)
-                deadline = time.monotonic() + ANSWER_SECONDS
+                deadline = time.monotonic() + seconds
                 while self.waiting and time.monotonic() < deadline and not report.stop.is_set():
                     with suppress(socket.timeout):
                         self.connection.drain_events(timeout=0.5)

@@ -21,7 +21,7 @@ from redis import Redis as Client
 
 from demo import servers
 from rehearsal.checks.environment.beat import Tick, several
-from tests.checks.host import SETTINGS, Answer, Host
+from tests.checks.host import PERFORM, SETTINGS, Answer, Host
 
 CHECK = "environment.ServicesOnline"
 LINE = "Verify Redis, Celery workers, and beat processes are online."
@@ -386,6 +386,39 @@ def test_a_busy_process_is_not_stuck(host: Host) -> None:
     assert found.status == "passed", found.message
 
 
+def test_a_process_that_was_busy_while_the_others_answered_is_not_stuck(host: Host) -> None:
+    """It has a task of its own just as long as ours go round, and nothing to do when looked at."""
+    host.write("host/slow.py", SLOW)
+    host.write("host/perform.py", AT_THE_WRONG_MOMENT + PERFORM)
+    several = ["worker", "-Q", "celery,rehearsal", "-c", "2", "-n", "several@here"]
+    with celery(host, *several, "--loglevel", "INFO", app="host.slow"), beat(host):
+        found = perform(host)
+    assert (host.path / "over").exists()
+    assert found.status == "passed", found.message
+
+
+AT_THE_WRONG_MOMENT = """
+import time
+from pathlib import Path
+from rehearsal.checks.environment import survey
+
+def until(look):
+    while not look():
+        time.sleep(0.02)
+
+ask = survey._Question.ask
+
+def asked(self, *arguments):
+    if not Path("slow").exists():
+        self.app.send_task("host.slow")
+        until(Path("slow").exists)
+    ask(self, *arguments)
+    Path("done").touch()
+    until(Path("over").exists)
+    until(lambda: not any(self.app.control.inspect(timeout=1).active().values()))
+
+survey._Question.ask = asked
+"""
 SLOW = """
 import time
 from pathlib import Path
@@ -396,6 +429,7 @@ def slow():
     Path("slow").touch()
     while not Path("done").exists():
         time.sleep(0.1)
+    Path("over").touch()
 """
 
 
