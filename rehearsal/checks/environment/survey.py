@@ -149,9 +149,7 @@ def _idle(control: _Control, found: Survey) -> dict[str, set[int]]:
     return idle
 
 
-def _stuck(
-    found: Survey, control: _Control, asked: Mapping[str, set[int]]
-) -> dict[str, set[int]]:
+def _stuck(found: Survey, control: _Control, asked: Mapping[str, set[int]]) -> dict[str, set[int]]:
     """Of the processes that were asked, those that did not answer, still are there, and do nothing
     else; by node."""
     silent = {
