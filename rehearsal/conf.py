@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -83,6 +85,8 @@ class Configuration:
     """Where mail may go because nobody gets it there: SMTP hosts, with `:port` or without, and
     dotted paths of mail backends. Django's console, file, memory and dummy backends need not
     be named."""
+    site_url: str = ""
+    """Where this environment's web server is reached, such as `https://staging.example.org`."""
     base_template: str = "rehearsal/base.html"
     """The template that the pages extend: the project's own, if it has the block `content`."""
     env_file: Path | None = None
@@ -135,7 +139,7 @@ CHOICES = {
     "credentials": ("source", "target"),
     "test_database": ("migrations", "schema", "plain"),
 }
-MAY_BE_EMPTY = {"revision", "source", "target_admin"}
+MAY_BE_EMPTY = {"revision", "source", "target_admin", "site_url"}
 FROM_VARIABLES = "environment:"
 
 
@@ -194,7 +198,19 @@ def _typed(name: str, value: object) -> object:
         raise ValueError("it is empty")
     if name in CHOICES and value not in CHOICES[name]:
         raise ValueError(f"{' or '.join(map(repr, CHOICES[name]))} was expected")
-    return value
+    return _url(value) if value and name.endswith("_url") else value
+
+
+def _url(value: str) -> str:
+    """The address of a web server, without a slash at its end."""
+    try:
+        parts = urlsplit(value)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        whole = None
+    if not whole or parts.username or parts.query or parts.fragment or re.search(r"\s", value):
+        raise ValueError("an address such as https://staging.example.org was expected")
+    return value.rstrip("/")
 
 
 def _strings(value: object, what: str) -> tuple[str, ...]:

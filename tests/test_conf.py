@@ -37,6 +37,9 @@ def test_the_project_of_the_tests_lacks_only_what_it_has_no_use_for() -> None:
         {"ROOT": None},
         {"QUEUES": "celery"},
         {"QUEUES": 5},
+        {"SITE_URL": "staging.example.org"},
+        {"SITE_URL": "https://me:secret@staging.example.org"},
+        {"SITE_URL": "https://[::1"},
     ],
 )
 def test_a_wrong_setting_is_an_error_with_a_hint(setting: object) -> None:
