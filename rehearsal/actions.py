@@ -96,9 +96,10 @@ def roll_back(request: HttpRequest, number: int) -> HttpResponse:
 @permitted("confirm_checkitem")
 def confirm(request: HttpRequest, number: int, ref: str) -> HttpResponse:
     """Tick, in the user's name, an item that waits for a person."""
+    acknowledged = request.POST.getlist("acknowledged")
 
     def act(by: str) -> str:
-        decisions.confirm(number, ref, by=by)
+        decisions.confirm(number, ref, by=by, acknowledged=acknowledged)
         return f"{ref} is confirmed by {by}."
 
     return _act(request, number, act, ref)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from rehearsal import plan, tasks
+from rehearsal.checks.base import ACKNOWLEDGE
 from rehearsal.databases import replacement
 from rehearsal.databases.address import AddressError
 from rehearsal.models import ACTIVE, WAIVABLE, Change, CheckItem, Status, change
@@ -17,8 +18,12 @@ class Refused(ValueError):
     """The item cannot take this now: what it is, and what could be done instead."""
 
 
-def confirm(number: int, ref: str, *, by: str) -> None:
-    """Tick an item that waits for a person, in that person's name; raises Refused."""
+def confirm(number: int, ref: str, *, by: str, acknowledged: Collection[str] = ()) -> None:
+    """Tick an item that waits for a person, in that person's name.
+
+    `acknowledged` are the names of what he acknowledges: all that the item lists, and no other,
+    since it may have run again after he read it. Raises Refused.
+    """
 
     def act(made: Change, item: CheckItem) -> None:
         if item.status != Status.ACTION_REQUIRED:
@@ -26,12 +31,26 @@ def confirm(number: int, ref: str, *, by: str) -> None:
                 f"{ref} is {item.get_status_display()}: only an item that waits for a person can "
                 "be confirmed."
             )
+        evidence = {key: value for key, value in item.evidence.items() if key != ACKNOWLEDGE}
+        names = item.evidence.get(ACKNOWLEDGE, [])
+        if open_names := [name for name in names if name not in acknowledged]:
+            raise Refused(
+                f"{ref} lists what has to be acknowledged by name, and {len(open_names)} of "
+                f"{len(names)} is not, first: {open_names[0]}. Tick each of them."
+            )
+        if unknown := sorted(set(acknowledged) - set(names)):
+            raise Refused(
+                f"{ref} does not list what was acknowledged, such as: {unknown[0]}. It ran again "
+                "meanwhile: read it anew."
+            )
+        if names:
+            evidence[f"acknowledged by {by}"] = names
         made.move(
             item,
             Status.PASSED,
-            "confirmed",
+            "; ".join(["confirmed", *(f"acknowledged: {name}" for name in names)]),
             confirmed_by=by,
-            evidence={**item.evidence, "confirmed by": by},
+            evidence={**evidence, "confirmed by": by},
             summary=f"Confirmed by {by}.",
             finished_at=Now(),
         )

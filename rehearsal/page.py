@@ -14,6 +14,7 @@ from django.db.models.functions import Length, Right
 from django.utils import timezone
 from django.utils.safestring import SafeString
 
+from rehearsal.checks.base import ACKNOWLEDGE
 from rehearsal.databases.replacement import KEPT
 from rehearsal.models import (
     ACTIVE,
@@ -81,8 +82,13 @@ class Row:
     @property
     def evidence(self) -> list[tuple[str, object]]:
         """The facts the check recorded, lists as one line."""
-        facts = self.item.evidence.items()
+        facts = [(k, v) for k, v in self.item.evidence.items() if k != ACKNOWLEDGE]
         return [(k, ", ".join(map(str, v)) if isinstance(v, list) else v) for k, v in facts]
+
+    @property
+    def acknowledge(self) -> list[str]:
+        """What a person has to acknowledge by name before the item can be confirmed."""
+        return [str(name) for name in self.item.evidence.get(ACKNOWLEDGE, [])]
 
     @property
     def rerunnable(self) -> bool:

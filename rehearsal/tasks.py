@@ -283,6 +283,8 @@ def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
                 "look at once, and raise Failed or Inconclusive when the item does not pass"
             )
     except base.Outcome as outcome:
+        if isinstance(outcome, base.ActionRequired) and outcome.acknowledge:
+            report.evidence(base.ACKNOWLEDGE, outcome.acknowledge)
         return Status(outcome.status), report.redact(str(outcome))
     except SoftTimeLimitExceeded:
         timeout = base.load(item.check_path).timeout
@@ -354,9 +356,10 @@ def _give_up(made: Change, item: CheckItem) -> None:
     if base.load(item.check_path).safe_to_repeat and item.attempt < MAXIMUM_ATTEMPTS:
         made.queue([item])
         return
+    said = f" The last it said: {item.summary}" if item.summary else ""
     summary = (
         "The worker that ran this was lost, and what it had done by then is unknown. "
-        "Look at the output, then run it again."
+        f"Look at the output, then run it again.{said}"
     )
     made.move(item, Status.FAILED, summary, summary=summary, token="", finished_at=Now())
 

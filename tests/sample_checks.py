@@ -50,6 +50,17 @@ class Alone(Check):
 
 
 @dataclass(frozen=True)
+class ListsTwo(Check):
+    """Names two things that a person has to acknowledge, one of them in two lines."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def run(self, report: Report) -> None:
+        names = ["drop <b>a</b>, b & c", "rename\n 'd'"]
+        raise ActionRequired("Two things are to be acknowledged.", acknowledge=names)
+
+
+@dataclass(frozen=True)
 class Ends(Check):
     """Ends as its option says."""
 

@@ -130,6 +130,27 @@ def test_what_a_person_confirms_lets_the_rest_go_on() -> None:
     assert rehearsal.items.get(number=1).confirmed_by == "tester"
 
 
+def test_what_is_listed_by_name_is_acknowledged_by_name() -> None:
+    rehearsal = begin("ListsTwo", "Ends how=action_required")
+    work(rehearsal)
+    item = rehearsal.items.get(number=1)
+    names = item.evidence["to be acknowledged"]
+    assert names == ["drop <b>a</b>, b & c", "rename 'd'"]
+    # Not at all, in part, or what another attempt had listed.
+    for given in ([], names[:1], [*names, "drop e"]):
+        with pytest.raises(decisions.Refused, match="Tick each of them|read it anew"):
+            decisions.confirm(rehearsal.number, "1.1", by="tester", acknowledged=given)
+    with pytest.raises(decisions.Refused, match="read it anew"):
+        decisions.confirm(rehearsal.number, "1.2", by="tester", acknowledged=names)
+    assert statuses(rehearsal) == ["action_required"] * 2
+    decisions.confirm(rehearsal.number, "1.1", by="tester", acknowledged=names)
+    item.refresh_from_db()
+    assert item.status == Status.PASSED
+    assert item.evidence == {"acknowledged by tester": names, "confirmed by": "tester"}
+    said = rehearsal.events.get(ref="1.1", after="passed").message
+    assert said == "confirmed; " + "; ".join(f"acknowledged: {name}" for name in names)
+
+
 def test_a_waiver_needs_a_reason_and_something_to_waive() -> None:
     rehearsal = begin("Ends how=failed", "Passes")
     work(rehearsal)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -537,6 +538,19 @@ def test_a_confirmation_ticks_in_the_persons_name(client: Client) -> None:
     item = rehearsal.items.get()
     assert item.status == Status.PASSED and item.confirmed_by.startswith("staff-")
     assert wording.sign(item) == "confirmed"
+
+
+def test_what_is_listed_is_a_checkbox_each(client: Client) -> None:
+    rehearsal = begin("ListsTwo")
+    work(rehearsal)
+    text = client.get(at("{n}/", rehearsal)).content.decode()
+    names = re.findall(r'name="acknowledged" value="([^"]*)" required', text)
+    assert [html.unescape(name) for name in names] == ["drop <b>a</b>, b & c", "rename 'd'"]
+    sent = {"acknowledged": [html.unescape(names[0])]}
+    assert "Tick each of them" in said(client.post(at("{n}/items/1.1/confirm/", rehearsal), sent))
+    sent = {"acknowledged": [html.unescape(name) for name in names]}
+    assert "1.1 is confirmed" in said(client.post(at("{n}/items/1.1/confirm/", rehearsal), sent))
+    assert rehearsal.items.get().status == Status.PASSED
 
 
 def test_a_plain_form_returns_to_the_page_it_was_on(client: Client) -> None:

@@ -6,7 +6,7 @@ import datetime
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
@@ -45,10 +45,23 @@ class Skipped(Outcome):
     status = "skipped"
 
 
+ACKNOWLEDGE = "to be acknowledged"
+"""The evidence that lists what a person has to acknowledge, each by its name."""
+
+
 class ActionRequired(Outcome):
-    """Only a person can answer this line."""
+    """Only a person can answer this line.
+
+    `acknowledge` names what he has to acknowledge one by one, where confirming the line as a whole
+    would be too little.
+    """
 
     status = "action_required"
+
+    def __init__(self, sentence: str, *, acknowledge: Sequence[str] = ()) -> None:
+        super().__init__(sentence)
+        # Once each and in one line each: as a form sends them back.
+        self.acknowledge = list(dict.fromkeys(" ".join(name.split()) for name in acknowledge))
 
 
 @dataclass(frozen=True)
@@ -235,7 +248,7 @@ class NotServedYet(Check):
 
 
 __all__ = [
-    "ActionRequired", "BindingError", "Check", "Failed", "Inconclusive", "Measurement",
-    "NotServedYet", "Outcome", "PersonConfirms", "Rehearsed", "Report", "Skipped", "build",
-    "load",
+    "ACKNOWLEDGE", "ActionRequired", "BindingError", "Check", "Failed", "Inconclusive",
+    "Measurement", "NotServedYet", "Outcome", "PersonConfirms", "Rehearsed", "Report", "Skipped",
+    "build", "load",
 ]  # fmt: skip
