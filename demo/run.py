@@ -173,6 +173,7 @@ def prepare(project: Project, postgresql: servers.PostgreSQL) -> None:
 def start_processes(project: Project, folder: Path, stack: ExitStack) -> str:
     """Start web, workers and beat; returns the address of the page once it answers."""
     port = free_port()
+    project.environ["SITE_URL"] = f"http://127.0.0.1:{port}"
     python = sys.executable
     celery = (python, "-m", "celery", "-A", "obc_management")
     processes: dict[str, Sequence[str]] = {
@@ -187,7 +188,7 @@ def start_processes(project: Project, folder: Path, stack: ExitStack) -> str:
     started = {}
     for name, argv in processes.items():
         started[name] = stack.enter_context(project.process(folder / f"{name}.log", *argv))
-    address = f"http://127.0.0.1:{port}/rehearsal/"
+    address = f"{project.environ['SITE_URL']}/rehearsal/"
     deadline = time.monotonic() + 60
     while not answers(address):
         for name, process in started.items():
@@ -247,7 +248,7 @@ def remember(project: Project) -> Path:
     names = ("DJANGO_SETTINGS_MODULE", "DATABASE_URL", "REHEARSAL_DATABASE_URL", "REDIS_URL",
              "CELERY_BROKER_URL", "SECRET_KEY", "PRODUCTION_DATABASE_URL", "REHEARSAL_FOLDER",
              "POSTGRESQL_BIN", "ENV_FILE", "ENV_TEMPLATE", "SECRETS_SOURCE",
-             "PRODUCTION_ENV")  # fmt: skip
+             "PRODUCTION_ENV", "SITE_URL")  # fmt: skip
     told.unlink(missing_ok=True)
     with open(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.writelines(f"{name}={project.environ[name]}\n" for name in names)

@@ -87,6 +87,9 @@ class Configuration:
     be named."""
     site_url: str = ""
     """Where this environment's web server is reached, such as `https://staging.example.org`."""
+    mail_seen_in: str = ""
+    """Where captured mail can be seen: a file or folder, or a sink's address with `{address}` in it
+    that answers what it holds for that address. Without it, Django's file backend's folder."""
     base_template: str = "rehearsal/base.html"
     """The template that the pages extend: the project's own, if it has the block `content`."""
     env_file: Path | None = None
@@ -139,7 +142,7 @@ CHOICES = {
     "credentials": ("source", "target"),
     "test_database": ("migrations", "schema", "plain"),
 }
-MAY_BE_EMPTY = {"revision", "source", "target_admin", "site_url"}
+MAY_BE_EMPTY = {"revision", "source", "target_admin", "site_url", "mail_seen_in"}
 FROM_VARIABLES = "environment:"
 
 
@@ -192,6 +195,8 @@ def _typed(name: str, value: object) -> object:
         ):
             raise TypeError("a dict of variables was expected, each a string or None")
         return dict(value)
+    if name == "mail_seen_in" and isinstance(value, Path):
+        return str(value)
     if not isinstance(value, str):
         raise TypeError("a string was expected")
     if not value and name not in MAY_BE_EMPTY:

@@ -12,6 +12,7 @@ from django.db import transaction
 from django.db.models import Count, Q
 from django.utils import timezone
 
+from common.faults import planted
 from common.models import CalendarNotification, StaffTask, User
 
 logger = get_task_logger(__name__)
@@ -52,6 +53,8 @@ def send_single_calendar_notification(self: Task[Any, Any], notification_id: int
     )
     if notification is None:
         return "nothing to send"
+    if planted("notification left pending"):
+        return notification.status
     try:
         deliver(notification)
     except UndeliverableError as error:
@@ -73,6 +76,8 @@ class UndeliverableError(Exception):
 def deliver(notification: CalendarNotification) -> None:
     """Send the mail, or leave the in-app message to be seen. Raises what the mailer raises."""
     recipient = notification.recipient
+    if planted("notification not mailed"):
+        return
     if notification.delivery_method == CalendarNotification.DELIVERY_IN_APP:
         return
     if notification.delivery_method != CalendarNotification.DELIVERY_EMAIL:

@@ -6,6 +6,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from common.faults import planted
 from common.models import StaffTask, TaskTemplate
 from common.services.resource_bookings import ResourceBookingSpecError
 from common.services.task_automation import create_tasks_from_template
@@ -84,7 +85,7 @@ def _filtered(tasks: QuerySet[StaffTask], request: HttpRequest) -> QuerySet[Staf
     """Apply status, stage, domain, overdue=1 and q; a value nothing has leaves nothing."""
     if status := request.GET.get("status"):
         tasks = tasks.filter(status=status)
-    if stage := request.GET.get("stage"):
+    if (stage := request.GET.get("stage")) and not planted("filter ignored"):
         tasks = tasks.filter(linked_workflow__current_stage=stage)
     if domain := request.GET.get("domain"):
         tasks = tasks.filter(domain=domain)

@@ -14,22 +14,25 @@ from rehearsal.conf import configuration
 TICK = "rehearsal.tick"
 
 
-def prove_captured(report: Report, app: Celery) -> None:
+def prove_captured(report: Report, app: Celery, undone: str = "nothing was restored") -> None:
     """See that no process of this environment can mail anybody real.
 
     Asks this process and every worker on the broker. Raises Failed naming those that could, and
-    Inconclusive where a worker is there and does not say.
+    Inconclusive where a worker is there and does not say; both add what was left `undone` for it.
     """
     found = survey(report, app, queues=())
     routes: dict[str, Mapping[str, str]] = {"this process": mail.route()}
     for node, answers in found.answers.items():
         for answer in answers:
             routes[node] = answer.get("mail") or {}
-    judge(report, routes, dict(found.silent))
+    judge(report, routes, dict(found.silent), undone)
 
 
 def judge(
-    report: Report, routes: Mapping[str, Mapping[str, str]], silent: Mapping[str, str]
+    report: Report,
+    routes: Mapping[str, Mapping[str, str]],
+    silent: Mapping[str, str],
+    undone: str = "nothing was restored",
 ) -> None:
     """Judge where each process's mail goes; see `prove_captured`."""
     sinks = configuration().mail_sinks
@@ -43,13 +46,13 @@ def judge(
     if open_ways:
         said = "; ".join(f"{who} would mail {way}" for who, way in open_ways.items())
         raise Failed(
-            f"Mail could reach real people ({said}), so nothing was restored. Give staging a mail "
+            f"Mail could reach real people ({said}), so {undone}. Give staging a mail "
             "backend that captures, or name its SMTP sink in REHEARSAL['MAIL_SINKS']."
         )
     if silent:
         raise Inconclusive(
-            f"{', '.join(silent)} did not say where mail goes, so nothing was restored. Start "
-            "it again with this release, or take it off this broker."
+            f"{', '.join(silent)} did not say where mail goes, so {undone}. Start it again with "
+            "this release, or take it off this broker."
         )
 
 

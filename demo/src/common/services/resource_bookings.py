@@ -9,6 +9,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.db import transaction
 from django.utils import timezone
 
+from common.faults import planted
 from common.models import CalendarResource, CalendarResourceBooking, StaffTask, User
 
 Spec = Mapping[str, Any]
@@ -49,6 +50,8 @@ def create_bookings_for_task(
                 notes=spec.get("notes") or f"Booked for task: {task.title}",
             )
             booking.full_clean()
+            if planted("booking not created"):
+                continue
             booking.save()
             bookings.append(booking)
     return bookings

@@ -7,6 +7,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
+from common.faults import planted
 from common.models import StaffTask, TaskTemplate, User
 from common.services.resource_bookings import Spec, create_bookings_for_task
 from project_central.models import ProjectWorkflow
@@ -37,9 +38,12 @@ def create_tasks_from_template(
     if template is None:
         return []
     workflow = context.get("linked_workflow")
-    if workflow is not None:
+    unlocked = planted("tasks generated twice at once")
+    again = planted("tasks generated again")
+    if workflow is not None and not again:
         # Two requests at once: the second waits here, then sees what the first created.
-        ProjectWorkflow.objects.select_for_update().get(pk=workflow.pk)
+        if not unlocked:
+            ProjectWorkflow.objects.select_for_update().get(pk=workflow.pk)
         if template.created_tasks.filter(linked_workflow=workflow).exists():
             return []
 
@@ -62,7 +66,7 @@ def create_tasks_from_template(
             due_date=first_day + timedelta(days=item.days_from_start),
             created_by=created_by,
             created_from_template=template,
-            template_item=item,
+            template_item=None if unlocked or again else item,
             auto_generated=auto_generated,
             **fields,
         )

@@ -125,6 +125,9 @@ LOGGING: dict[str, Any] = {
     "root": {"handlers": ["console"], "level": environment.text("LOG_LEVEL", "WARNING")},
 }
 
+# A file of names of faults that are planted, for the tests that see them found.
+PLANTED_FAULTS = environment.text("PLANTED_FAULTS")
+
 REHEARSAL = {
     "ENVIRONMENT": "staging",
     "ROOT": ROOT,
@@ -133,5 +136,5 @@ REHEARSAL = {
     "SOURCE": "PRODUCTION_DATABASE_URL",
     # Where the files of secrets are is said from outside too; none of them is in the repository.
     **environment.given("ENV_FILE", "ENV_TEMPLATE", "SECRETS_SOURCE", "PRODUCTION_ENV"),
-    **environment.given("POSTGRESQL_BIN"),
+    **environment.given("POSTGRESQL_BIN", "SITE_URL"),
 }

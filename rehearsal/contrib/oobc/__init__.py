@@ -1,0 +1,1 @@
+"""What only the OOBC's management system has: its workflows, tasks, bookings and notifications."""
