@@ -24,6 +24,7 @@ class RehearsalConfig(AppConfig):
         checks.register(check_database, "rehearsal")
         checks.register(check_checklist, "rehearsal")
         checks.register(check_neighbours, "rehearsal")
+        checks.register(check_deployment, "rehearsal", deploy=True)
         signals.worker_init.connect(remember_release, dispatch_uid="rehearsal")
         signals.beat_init.connect(add_tick, dispatch_uid="rehearsal")
 
@@ -113,6 +114,13 @@ def check_checklist(**_: object) -> Sequence[checks.CheckMessage]:
             )
         )
     return found
+
+
+def check_deployment(**options: object) -> Sequence[checks.CheckMessage]:
+    """W010 to W024: what a rehearsal in this environment would lack."""
+    from rehearsal import deployment  # the checks may need the project's models
+
+    return deployment.check_deployment(**options)
 
 
 def check_neighbours(**_: object) -> Sequence[checks.CheckMessage]:

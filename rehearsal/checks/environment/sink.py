@@ -33,7 +33,7 @@ class Sink:
 
     def __init__(self, since: float) -> None:
         self._since = since
-        self.how = configuration().mail_seen_in or _folder_of_django()
+        self.how = configuration().mail_seen_in or folder_of_django()
         if not self.how:
             raise Inconclusive(f"Captured mail cannot be seen: {REMEDY}.")
         if self._is_address and "{address}" not in self.how:
@@ -93,10 +93,11 @@ def _to(address: str) -> re.Pattern[str]:
     return re.compile(rf"(?:^|\s)To: [^\r\n]*{re.escape(address)}", re.MULTILINE)
 
 
-def _folder_of_django() -> str:
+def folder_of_django() -> str:
+    """Where Django writes mail into files, if this is how it is captured; else empty."""
     backend = import_string(settings.EMAIL_BACKEND)
     is_filebased = isinstance(backend, type) and issubclass(backend, EmailBackend)
     return str(getattr(settings, "EMAIL_FILE_PATH", "") or "") if is_filebased else ""
 
 
-__all__ = ["Sink"]
+__all__ = ["Sink", "folder_of_django"]

@@ -1,0 +1,178 @@
+"""What `manage.py check --deploy` says of a project that is to be rehearsed: what is still missing.
+
+Nothing here keeps a project from running, so everything is a warning, with its remedy. Whatever
+makes a line of the checklist inconclusive names that line as the adopted document numbers it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from celery import current_app
+from django.conf import settings
+from django.contrib.staticfiles.storage import staticfiles_storage
+from django.core import checks
+from django.db import Error, connections
+from django.db.migrations.executor import MigrationExecutor
+from django.template import TemplateDoesNotExist, TemplateSyntaxError
+from django.template.backends.django import Template
+from django.template.loader import get_template
+from django.template.loader_tags import BlockNode, ExtendsNode
+from django.urls import NoReverseMatch, reverse
+
+from rehearsal import conf
+from rehearsal.checks.environment import mail
+from rehearsal.checks.environment.sink import folder_of_django
+from rehearsal.checks.environment.workers import stays_local
+from rehearsal.routers import KEPT_APPS
+
+MIDDLEWARE = "rehearsal.middleware.RestoreMiddleware"
+STYLESHEET = "rehearsal/rehearsal.css"
+
+
+def check_deployment(**_: object) -> Sequence[checks.CheckMessage]:
+    """W010 to W024: what a rehearsal in this environment would lack."""
+    here, wrong = conf.read(getattr(settings, "REHEARSAL", {}))
+    if wrong:
+        return []  # E001 says so, and what follows from it would only confuse
+    found = [*_pages(here), *_records(here), *_queue(here), *_lines(here)]
+    return [checks.Warning(said, hint=hint, id=f"rehearsal.W{id_}") for id_, said, hint in found]
+
+
+Found = Iterator[tuple[str, str, str]]
+
+
+def _pages(here: conf.Configuration) -> Found:
+    try:
+        reverse("rehearsal:index")
+    except NoReverseMatch:
+        yield (
+            "010",
+            "The pages have no address.",
+            "Add path('rehearsal/', include('rehearsal.urls')) to the project's urlpatterns.",
+        )
+    if MIDDLEWARE not in settings.MIDDLEWARE[:1]:
+        yield (
+            "011",
+            "While staging is restored, visitors would see errors.",
+            f"Put {MIDDLEWARE!r} first in MIDDLEWARE.",
+        )
+    try:
+        template = get_template(here.base_template)
+    except (TemplateDoesNotExist, TemplateSyntaxError) as error:
+        yield (
+            "012",
+            f"The pages extend {here.base_template!r}, which cannot be loaded: {error}.",
+            "Name one with a block `content` in REHEARSAL['BASE_TEMPLATE'], or leave it out.",
+        )
+    else:
+        if isinstance(template, Template) and not _has_content(template.template):
+            yield (
+                "012",
+                f"The template {here.base_template!r} has no block `content`, where the pages go.",
+                "Give it one, or name a template that has it in REHEARSAL['BASE_TEMPLATE'].",
+            )
+    try:
+        staticfiles_storage.url(STYLESHEET)
+    except ValueError:
+        yield (
+            "013",
+            f"The manifest of static files lacks {STYLESHEET}, so the pages would fail.",
+            "Run manage.py collectstatic where the web server's files are built.",
+        )
+
+
+def _has_content(template: Any) -> bool:
+    """Whether a template, or one that it extends, has a block `content`."""
+    blocks = template.nodelist.get_nodes_by_type(BlockNode)
+    parents = template.nodelist.get_nodes_by_type(ExtendsNode)
+    # What a template extends may be known only when it is rendered: then it is taken at its word.
+    return bool(parents) or any(block.name == "content" for block in blocks)
+
+
+def _records(here: conf.Configuration) -> Found:
+    if here.database not in settings.DATABASES:
+        return  # E002
+    try:
+        executor = MigrationExecutor(connections[here.database])
+        targets = [key for key in executor.loader.graph.leaf_nodes() if key[0] in KEPT_APPS]
+        waiting = {key.app_label for key, _backwards in executor.migration_plan(targets)}
+    except Error as error:
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        yield (
+            "014",
+            f"The database of the records cannot be reached: {said}.",
+            f"Start it, or correct DATABASES[{here.database!r}].",
+        )
+        return
+    for app in sorted(waiting):
+        yield (
+            "015",
+            f"The database of the records lacks tables of {app}.",
+            f"Run manage.py migrate --database {here.database} {app}.",
+        )
+
+
+def _queue(here: conf.Configuration) -> Found:
+    app = current_app._get_current_object()
+    app.loader.import_default_modules()
+    if "rehearsal.perform" not in app.tasks or app.main == "default":
+        yield (
+            "016",
+            "The project's Celery application does not know the checks.",
+            "Let it call autodiscover_tasks(), and import it in the project's __init__.py.",
+        )
+    elif stays_local(app):
+        yield (
+            "017",
+            "Tasks never leave the process that sends them, so no worker can perform a check.",
+            "Set CELERY_BROKER_URL, and CELERY_TASK_ALWAYS_EAGER to False.",
+        )
+    if app.conf.result_backend != "django-db":
+        yield (
+            "018",
+            f"Celery's results go to {type(app.backend).__name__}, so items have no trace of them.",
+            "Set CELERY_RESULT_BACKEND = 'django-db', or do without the trace.",
+        )
+
+
+def _lines(here: conf.Configuration) -> Found:
+    """What lines of the adopted checklist need to be told."""
+    if not here.source and here.snapshot is None:
+        yield (
+            "019",
+            "Where production's data is, is not said: 1.1 cannot take a snapshot.",
+            "Name the alias, or the variable that holds the URL, in REHEARSAL['SOURCE'].",
+        )
+    if here.secrets_source is None:
+        yield (
+            "020",
+            "Where the latest credentials are, is not said: 1.3 is inconclusive.",
+            "Name it in REHEARSAL['SECRETS_SOURCE'].",
+        )
+    if not here.site_url:
+        yield (
+            "021",
+            "Where the web server is, is not said: 4.1 to 4.3 can ask for no page.",
+            "Name its address in REHEARSAL['SITE_URL'].",
+        )
+    route = mail.route()
+    if not mail.leads_nowhere(route, here.mail_sinks):
+        yield (
+            "022",
+            f"Mail would go {mail.leads(route)}: 1.2 and 4.4 refuse to run beside real people.",
+            "Set an EMAIL_BACKEND that captures, or name its server in REHEARSAL['MAIL_SINKS'].",
+        )
+    elif not here.mail_seen_in and not folder_of_django():
+        yield (
+            "023",
+            "Where captured mail can be seen, is not said: 4.4 is inconclusive.",
+            "Name the folder, file or mail catcher in REHEARSAL['MAIL_SEEN_IN'].",
+        )
+    if not conf.revision():
+        yield (
+            "024",
+            "The commit that is deployed is unknown: 1.4 cannot tell old workers from new ones.",
+            "Name it in REHEARSAL['REVISION'], or deploy with git.",
+        )
