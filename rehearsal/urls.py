@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from rehearsal import actions, views
+from rehearsal import actions, live, views
 
 app_name = "rehearsal"
 urlpatterns = [
@@ -10,6 +10,7 @@ urlpatterns = [
     path("start/", actions.start, name="start"),
     path("<int:number>/", views.rehearsal, name="rehearsal"),
     path("<int:number>/rows/", views.rows, name="rows"),
+    path("<int:number>/stream/", live.stream, name="stream"),
     path("<int:number>/cancel/", actions.cancel, name="cancel"),
     path("<int:number>/rerun/", actions.rerun, name="rerun"),
     path("<int:number>/roll-back/", actions.roll_back, name="roll_back"),

@@ -13,6 +13,8 @@ import time
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
@@ -34,19 +36,32 @@ CLOCK_EVERY = 5
 HISTORY = 20
 """Rehearsals on one page of the history."""
 
+RESULTS = "django_celery_results"
 STOP_POLLING = 286
 """The status that makes htmx stop asking."""
+
+
+def may(request: HttpRequest) -> dict[str, bool]:
+    """What the person may do, by the words that the templates use."""
+    return {
+        "start": request.user.has_perm("rehearsal.start_rehearsal"),
+        "confirm": request.user.has_perm("rehearsal.confirm_checkitem"),
+        "waive": request.user.has_perm("rehearsal.waive_checkitem"),
+        "trace": request.user.is_staff and request.user.has_perm(f"{RESULTS}.view_taskresult"),
+    }
 
 
 def _render(
     request: HttpRequest, template: str, context: dict[str, Any], status: int = 200
 ) -> HttpResponse:
-    allowed = {
-        "start": request.user.has_perm("rehearsal.start_rehearsal"),
-        "confirm": request.user.has_perm("rehearsal.confirm_checkitem"),
-        "waive": request.user.has_perm("rehearsal.waive_checkitem"),
-    }
-    context = {"base_template": conf.configuration().base_template, "may": allowed} | context
+    context = {
+        "base_template": conf.configuration().base_template,
+        "may": may(request),
+        # An asynchronous server pushes what changes; any other is asked for it.
+        "streamed": isinstance(request, ASGIRequest),
+        # What is pushed is rendered for many, and so without a token of its own.
+        "token_header": settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-"),
+    } | context
     return render(request, template, context, status=status)
 
 
@@ -92,7 +107,7 @@ def item(request: HttpRequest, number: int, ref: str) -> HttpResponse:
     row = _row(overview, ref)
     journal = overview.rehearsal.events.filter(ref=ref)
     context = {"overview": overview, "row": row, "journal": journal, "of": ref}
-    return _render(request, "rehearsal/item.html", context | {"trace": _trace(request, row)})
+    return _render(request, "rehearsal/item.html", context | {"trace": _trace(row)})
 
 
 def _row(overview: page.Overview, ref: str) -> page.Row:
@@ -103,16 +118,15 @@ def _row(overview: page.Overview, ref: str) -> page.Row:
     return page.Row(found, found.output, measurements=tuple(found.measurements.all()))
 
 
-def _trace(request: HttpRequest, row: page.Row) -> str:
-    """The address of what Celery recorded of the item's task, for those who may see it."""
-    name = "django_celery_results"
-    if not (row.item.task_id and apps.is_installed(name) and request.user.is_staff):
+def _trace(row: page.Row) -> str:
+    """The address of what Celery recorded of the item's task; empty when there is none."""
+    if not (row.item.task_id and apps.is_installed(RESULTS)):
         return ""
-    if not request.user.has_perm(f"{name}.view_taskresult"):
-        return ""
-    results = apps.get_model(name, "TaskResult").objects.filter(task_id=row.item.task_id)
+    results = apps.get_model(RESULTS, "TaskResult").objects.filter(task_id=row.item.task_id)
     try:
-        return reverse(f"admin:{name}_taskresult_change", args=[results.values("pk").get()["pk"]])
+        return reverse(
+            f"admin:{RESULTS}_taskresult_change", args=[results.values("pk").get()["pk"]]
+        )
     except (NoReverseMatch, results.model.DoesNotExist):
         return ""
 
@@ -144,10 +158,11 @@ def rows(request: HttpRequest, number: int) -> HttpResponse:
     stands = Rehearsal.objects.filter(pk=number).values_list("version", "started_at", "closed_at")
     if not (found := stands.first()):
         raise Http404(f"There is no rehearsal {number}.")
-    if found[2] is None and _swept(number):
+    if found[2] is None and sweep_is_due(number):
+        sweep(number)
         found = stands.get()
     version, started_at, closed_at = found
-    nothing_new = _whole(request.GET.get("seen"), missing=-1) == version
+    nothing_new = whole(request.GET.get("seen"), missing=-1) == version
     if nothing_new and closed_at is None and not _clock_is_late(request, started_at):
         return HttpResponse(status=204)
     overview = page.Overview(get_object_or_404(page.shown(number)))
@@ -160,45 +175,65 @@ def changes(
     request: HttpRequest, overview: page.Overview, asked: QueryDict, status: int
 ) -> HttpResponse:
     """The fragment that brings a page from the version it has seen to the present one."""
-    seen, of = _whole(asked.get("seen"), missing=-1), asked.get("of", "")
+    seen = whole(asked.get("seen"), missing=-1)
+    context = news(overview, seen=seen, of=asked.get("of", ""))
+    return _render(request, "rehearsal/rows.html", context, status)
+
+
+def news(overview: page.Overview, *, seen: int, of: str) -> dict[str, Any]:
+    """What a page that has seen the version `seen` has to be sent, for `rows.html`.
+
+    `of` is an item's reference for its own page, "banner" for the list, and empty for the
+    rehearsal's page. Raises Http404 where there is no such item.
+    """
     if seen > overview.rehearsal.version:
         seen = -1
     changed = [row for row in overview.rows if row.item.changed_in > seen]
-    context = {"overview": overview, "spoken": page.spoken(overview, changed), "of": of}
+    context = {
+        "overview": overview,
+        "spoken": page.spoken(overview, changed),
+        "of": of,
+        "news": seen != overview.rehearsal.version,
+        "changed": [],
+    }
     if of and of != "banner":
         if of not in {row.item.ref for row in overview.rows}:
             raise Http404(f"{overview.rehearsal} has no item {of}.")
         changed = [_row(overview, of)] if of in {row.item.ref for row in changed} else []
-        context |= {"journal": overview.rehearsal.events.filter(ref=of), "changed": changed}
-        context["trace"] = _trace(request, changed[0]) if changed else ""
+        context |= {"changed": changed, "trace": _trace(changed[0]) if changed else ""}
+        context["journal"] = overview.rehearsal.events.filter(ref=of)
     elif not of:
         sections, keys = overview.detailed(changed), {row.item.pk for row in changed}
         context["sections"] = sections
         context["changed"] = [r for one in sections for r in one.rows if r.item.pk in keys]
-    context["news"] = seen != overview.rehearsal.version
-    return _render(request, "rehearsal/rows.html", context, status)
+    return context
 
 
 _last_swept: dict[int, float] = {}
 
 
-def _swept(number: int) -> bool:
-    """Sweep, unless this process did so a moment ago; returns whether it was done."""
+def sweep_is_due(number: int) -> bool:
+    """Whether this process has not swept a rehearsal for a moment; if so, it is to sweep now."""
     now = time.monotonic()
     if now - _last_swept.get(number, -SWEEP_EVERY) < SWEEP_EVERY:
         return False
     _last_swept[number] = now
+    return True
+
+
+def sweep(number: int) -> None:
+    """Sweep for a page; a check that this process cannot load is not the page's concern."""
     try:
         tasks.sweep(number)
     except BindingError:
         logger.exception("Rehearsal %s names a check that this process cannot load", number)
-    return True
 
 
 def _clock_is_late(request: HttpRequest, started_at: datetime.datetime) -> bool:
     elapsed = (timezone.now() - started_at).total_seconds()
-    return elapsed >= _whole(request.GET.get("elapsed"), missing=sys.maxsize) + CLOCK_EVERY
+    return elapsed >= whole(request.GET.get("elapsed"), missing=sys.maxsize) + CLOCK_EVERY
 
 
-def _whole(text: str | None, *, missing: int) -> int:
+def whole(text: str | None, *, missing: int) -> int:
+    """The whole number that a request's `text` is, or `missing`."""
     return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else missing
