@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.db.models import Case, CharField, Exists, OuterRef, Q, QuerySet, Value, When
+from django.db.models import Case, CharField, Exists, F, OuterRef, Q, QuerySet, Value, When
+from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from rehearsal import page
-from rehearsal.models import ACTIVE, CheckItem, Event, Rehearsal, Status, Verdict
+from rehearsal.models import ACTIVE, CheckItem, Choice, Event, Rehearsal, Status, Verdict
 from rehearsal.wording import duration
 
 if TYPE_CHECKING:
@@ -24,12 +25,18 @@ else:
 
 def with_verdict(rehearsals: QuerySet[Rehearsal]) -> QuerySet[Any]:
     """Each rehearsal with what `models.verdict` says of it as `stands`, for a query to filter."""
-    accepted = (
-        Q(status=Status.PASSED)
-        | ~Q(waived_by="")
-        | Q(status=Status.SKIPPED, started_at__isnull=False)
+    undecided = Q(rehearsal__decision="")
+    over = Q(waiver_expires_at__lte=Now()) & (
+        undecided | Q(rehearsal__decided_at__gte=F("waiver_expires_at"))
     )
-    remaining = CheckItem.objects.filter(~accepted, rehearsal=OuterRef("pk"))
+    remaining = CheckItem.objects.filter(
+        ~Q(status=Status.PASSED),
+        ~Q(status=Status.SKIPPED) | Q(started_at=None),
+        Q(waived_by="") | over,
+        Q(sign_off=False) | ~undecided,
+        rehearsal=OuterRef("pk"),
+    )
+    sign_off = Exists(CheckItem.objects.filter(rehearsal=OuterRef("pk"), sign_off=True))
 
     def some(*statuses: Status) -> Exists:
         return Exists(remaining.filter(status__in=statuses))
@@ -40,8 +47,10 @@ def with_verdict(rehearsals: QuerySet[Rehearsal]) -> QuerySet[Any]:
             When(~Q(cancelled_by=""), then=Value(Verdict.CANCELLED)),
             When(some(*ACTIVE), then=Value(Verdict.RUNNING)),
             When(Q(some(Status.PENDING)) & ~Q(waits), then=Value(Verdict.RUNNING)),
+            When(decision=Choice.NO_GO, then=Value(Verdict.RED)),
             When(some(Status.FAILED, Status.INCONCLUSIVE), then=Value(Verdict.RED)),
             When(Exists(remaining), then=Value(Verdict.ACTION_REQUIRED)),
+            When(Q(sign_off, decision=""), then=Value(Verdict.ACTION_REQUIRED)),
             default=Value(Verdict.GREEN),
             output_field=CharField(),
         )

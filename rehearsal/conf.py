@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from datetime import timedelta
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,8 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
+from django.utils.crypto import salted_hmac
+from django.utils.functional import Promise
 
 from rehearsal.env_file import EnvFile, EnvFileError
 from rehearsal.redaction import Redactor
@@ -105,6 +109,16 @@ class Configuration:
     """Production's file, whose secrets and addresses must be none of this environment's."""
     shared_secrets: tuple[str, ...] = ()
     """The keys whose value may be production's."""
+    sign_off: str = "person"
+    """Who decides: a `person`, or, when everything was sensed green, the policy: `automatic`."""
+    quorum: int = 1
+    """How many people must say go."""
+    starter_may_decide: bool = False
+    """Whether who started a rehearsal may also say go, as in an office of one."""
+    waiver_days: int = 30
+    """How long a waiver holds that does not say so itself."""
+    gate_max_age_hours: int = 72
+    """How old a decision may be for rehearsal_gate to let a deployment pass."""
 
     @property
     def manage_path(self) -> Path:
@@ -137,10 +151,18 @@ LISTS = {
     "required_secrets": "keys",
     "shared_secrets": "keys",
 }
-NUMBERS = {"snapshot_max_age_hours": "hours", "keep_snapshots": "snapshots"}
+NUMBERS = {
+    "snapshot_max_age_hours": "hours",
+    "keep_snapshots": "snapshots",
+    "quorum": "people",
+    "waiver_days": "days",
+    "gate_max_age_hours": "hours",
+}
+FLAGS = {"starter_may_decide"}
 CHOICES = {
     "credentials": ("source", "target"),
     "test_database": ("migrations", "schema", "plain"),
+    "sign_off": ("person", "automatic"),
 }
 MAY_BE_EMPTY = {"revision", "source", "target_admin", "site_url", "mail_seen_in"}
 FROM_VARIABLES = "environment:"
@@ -184,6 +206,10 @@ def _typed(name: str, value: object) -> object:
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             of = NUMBERS.get(name, "seconds")
             raise ValueError(f"a whole number of {of}, 1 or more, was expected")
+        return value
+    if name in FLAGS:
+        if not isinstance(value, bool):
+            raise TypeError("True or False was expected")
         return value
     if name in LISTS:
         return _strings(value, LISTS[name])
@@ -290,6 +316,22 @@ def revision() -> str:
 def release() -> str:
     """The commit this process was started from: later changes on disk do not change it."""
     return revision()
+
+
+def settings_digest() -> str:
+    """A keyed SHA-256 over this process's settings, hexadecimal: it gives no value away."""
+    values = {name: getattr(settings, name) for name in dir(settings) if name.isupper()}
+    # What is no plain value (a function, a backend) is named by its type alone.
+    said = json.dumps(values, sort_keys=True, default=_named, skipkeys=True)
+    return salted_hmac("rehearsal.settings", said, algorithm="sha256").hexdigest()
+
+
+def _named(value: object) -> str | list[str]:
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(repr, value))
+    if isinstance(value, (Path, timedelta, re.Pattern, Promise)):
+        return str(value)
+    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def redactor() -> Redactor:

@@ -1,17 +1,32 @@
-"""What only a person may do: confirm what waits for one, waive what did not pass, go back."""
+"""What only a person may do: confirm, waive, decide, and go back to the replaced database."""
 
 from __future__ import annotations
 
+import datetime
+import re
 from collections.abc import Callable, Collection
 
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from rehearsal import plan, tasks
+from rehearsal import plan, sealing, tasks
 from rehearsal.checks.base import ACKNOWLEDGE
+from rehearsal.conf import configuration, redactor
 from rehearsal.databases import replacement
 from rehearsal.databases.address import AddressError
-from rehearsal.models import ACTIVE, WAIVABLE, Change, CheckItem, Status, change
+from rehearsal.models import (
+    ACTIVE,
+    WAIVABLE,
+    Change,
+    CheckItem,
+    Choice,
+    Rehearsal,
+    Status,
+    Verdict,
+    Vote,
+    before_sign_off,
+    change,
+)
 
 
 class Refused(ValueError):
@@ -58,28 +73,105 @@ def confirm(number: int, ref: str, *, by: str, acknowledged: Collection[str] = (
     _act(number, ref, by, act)
 
 
-def waive(number: int, ref: str, *, by: str, reason: str) -> None:
-    """Accept an item that did not pass, for a stated reason; it is never ticked. Raises Refused."""
-    reason = reason.strip()
+def waive(
+    number: int, ref: str, *, by: str, reason: str, until: datetime.datetime | None = None
+) -> None:
+    """Accept an item that did not pass, for a stated reason; it is never ticked.
+
+    The waiver expires at `until`, by default after `WAIVER_DAYS`. Raises Refused.
+    """
+    reason = redactor().redact(reason.strip())
     if not reason:
         raise Refused(f"A waiver of {ref} needs a reason: say why it is acceptable.")
+    until = until or timezone.now() + datetime.timedelta(days=configuration().waiver_days)
+    if until <= timezone.now():
+        raise Refused(f"A waiver of {ref} until {until:%Y-%m-%d} is over: name a day to come.")
 
     def act(made: Change, item: CheckItem) -> None:
         if item.status not in WAIVABLE or item.accepted:
             raise Refused(
-                f"{ref} is {'waived' if item.waived_by else item.get_status_display()}: only an "
+                f"{ref} is {'waived' if item.waived else item.get_status_display()}: only an "
                 "item that failed, is inconclusive or was skipped can be waived."
             )
         made.move(
             item,
             Status(item.status),
-            f"waived: {reason}",
+            f"waived until {until:%Y-%m-%d}: {reason}",
             waived_by=by,
             waived_at=timezone.now(),
             waiver_reason=reason,
+            waiver_expires_at=until,
         )
 
     _act(number, ref, by, act)
+
+
+def decide(
+    number: int, choice: str, *, by: str, reason: str, seen: str, ticket: str = ""
+) -> Choice | None:
+    """Vote `go` or `no-go` on a rehearsal whose items before the sign-off are settled.
+
+    `seen` is the digest of the outcomes that the vote is about (`sealing.outcomes`), so that
+    nobody decides over what he has not seen. Returns what is decided now: a no-go by anybody, a
+    go by as many as `QUORUM` says; None while votes are missing. Raises Refused.
+    """
+    reason = redactor().redact(reason.strip())
+    if choice not in Choice.values:
+        raise Refused(f"Say go or no-go; {choice!r} is neither.")
+    if not reason:
+        raise Refused("A decision needs a reason: say what it rests on.")
+    if not re.fullmatch(TICKET, ticket):
+        raise Refused(f"A release ticket is named by its number or key, such as REL-12: {ticket!r}")
+    with plan.one_open(), change(number, by) as made:
+        items = tasks.items_of(number)
+        _prove_decidable(made, items, choice)
+        outcomes = sealing.outcomes(made)
+        if seen != outcomes:
+            raise Refused(
+                f"Rehearsal {number} has changed since you looked: look again, then decide."
+            )
+        votes = Vote.objects.filter(rehearsal=number, outcomes_sha256=outcomes)
+        if votes.filter(by=by).exists():
+            raise Refused(f"You have voted on rehearsal {number}: others have to.")
+        made.vote(by, Choice(choice), reason, outcomes)
+        made.rehearsal.ticket = ticket or made.rehearsal.ticket
+        enough = votes.filter(choice=Choice.GO).count() >= configuration().quorum
+        if choice == Choice.NO_GO or enough:
+            tasks.decide(made, items, Choice(choice))
+            return Choice(choice)
+    return None
+
+
+TICKET = r"[A-Za-z][A-Za-z0-9_]{0,30}-[0-9]{1,12}|#?[0-9]{0,12}"
+"""A number or a key of a ticket, and nothing that an address could be made of."""
+
+
+def _prove_decidable(made: Change, items: list[CheckItem], choice: str) -> None:
+    rehearsal = made.rehearsal
+    if rehearsal.cancelled_by:
+        raise Refused(f"{rehearsal} was cancelled: start a new one instead.")
+    if rehearsal.decision:
+        raise Refused(f"{rehearsal} is decided already: {Choice(rehearsal.decision).label}.")
+    before = [item for item in items if not item.sign_off]
+    busy = [item.ref for item in before if item.status in ACTIVE]
+    stands = before_sign_off(items)
+    if busy or stands == Verdict.RUNNING:
+        raise Refused(f"{', '.join(busy) or 'The next line'} is under way: wait for its outcome.")
+    if choice == Choice.NO_GO:
+        return
+    if stands != Verdict.GREEN:
+        against = [f"{item.ref} is {item.get_status_display()}"
+                   for item in before if not item.accepted]  # fmt: skip
+        raise Refused(
+            f"A go needs all before the sign-off passed, confirmed or waived; {against[0]}"
+            + (f", and {len(against) - 1} more are open." if against[1:] else ".")
+        )
+    starter = Rehearsal.objects.values_list("started_by", flat=True).get(pk=rehearsal.pk)
+    if made.actor.casefold() == starter.casefold() and not configuration().starter_may_decide:
+        raise Refused(
+            f"{made.actor} started {rehearsal}: somebody else has to say go, or allow it by "
+            "REHEARSAL['STARTER_MAY_DECIDE']."
+        )
 
 
 def roll_back(number: int, *, by: str) -> str:
@@ -103,9 +195,13 @@ def roll_back(number: int, *, by: str) -> str:
         except (replacement.Refused, AddressError) as refused:
             raise Refused(str(refused)) from None
         evidence = {k: v for k, v in restored.evidence.items() if k != replacement.KEPT}
-        made.move(
-            restored, Status.INCONCLUSIVE, said, summary=said, evidence=evidence, waived_by=""
-        )
+        if made.rehearsal.decision:
+            # What was decided stays as it was seen; only what can be undone is less.
+            made.move(restored, Status(restored.status), said, evidence=evidence)
+        else:
+            made.move(
+                restored, Status.INCONCLUSIVE, said, summary=said, evidence=evidence, waived_by=""
+            )
         # What needs the restore and has not run yet must not run on the wrong database.
         tasks.dispatch(made, items)
     return said
@@ -119,5 +215,7 @@ def _act(number: int, ref: str, by: str, act: Callable[[Change, CheckItem], None
         item = next((one for one in items if one.ref == ref), None)
         if item is None:
             raise Refused(f"Rehearsal {number} has no item {ref}.")
+        if made.rehearsal.decision and not item.sign_off:
+            raise Refused(tasks.decided_already(made.rehearsal, ref))
         act(made, item)
         tasks.dispatch(made, items)

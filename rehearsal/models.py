@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 from django.db import connections, models, router, transaction
 from django.db.models import F, Q
@@ -50,6 +50,13 @@ class Verdict(models.TextChoices):
     CANCELLED = "cancelled", "cancelled"
 
 
+class Choice(models.TextChoices):
+    """What a rehearsal can be decided."""
+
+    GO = "go", "go"
+    NO_GO = "no-go", "no-go"
+
+
 class Rehearsal(models.Model):
     """One performance of one frozen checklist, for one commit, in one environment."""
 
@@ -63,6 +70,13 @@ class Rehearsal(models.Model):
     closed_at = models.DateTimeField(null=True)
     """When it ended: nothing was left to run or to answer, or it was red and nothing ran."""
     cancelled_by = models.CharField(max_length=200, blank=True)
+    decision = models.CharField(max_length=10, choices=Choice, blank=True)
+    """What its votes came to. Whatever was performed before the sign-off is final from then on."""
+    decided_at = models.DateTimeField(null=True)
+    ticket = models.CharField(max_length=100, blank=True)
+    """The release ticket's number, as the one who decided named it."""
+    settings_digest = models.CharField(max_length=64, blank=True)
+    """A keyed digest of the settings it was started with."""
     beat_seen_at = models.DateTimeField(null=True)
     """When a task sent by Celery beat during this rehearsal was last performed."""
     version = models.PositiveBigIntegerField(default=0)
@@ -99,7 +113,7 @@ class Rehearsal(models.Model):
     @property
     def finished_at(self) -> datetime.datetime | None:
         """When the last item was settled; None while any is still to be."""
-        items = list(self.items.all())
+        items = [item for item in self.items.all() if self.decision or not item.sign_off]
         if any(item.status in ACTIVE | {Status.PENDING} for item in items):
             return None
         return max((item.finished_at for item in items if item.finished_at), default=self.closed_at)
@@ -107,8 +121,33 @@ class Rehearsal(models.Model):
 
 def verdict(rehearsal: Rehearsal, items: Iterable[CheckItem]) -> Verdict:
     """The verdict over `items`, all those of `rehearsal`."""
+    items = list(items)
     if rehearsal.cancelled_by:
         return Verdict.CANCELLED
+    signs_off = any(item.sign_off for item in items)
+    if not rehearsal.decision:
+        stands = _together([item for item in items if not item.sign_off])
+        # Green is said of the whole document, so it waits for the decision and what follows it.
+        return Verdict.ACTION_REQUIRED if signs_off and stands == Verdict.GREEN else stands
+    stands = _together(items)
+    no_go = rehearsal.decision == Choice.NO_GO
+    return Verdict.RED if no_go and stands != Verdict.RUNNING else stands
+
+
+def before_sign_off(items: Iterable[CheckItem]) -> Verdict:
+    """The verdict over those of `items` that come before the decision, which is about it."""
+    return _together([item for item in items if not item.sign_off])
+
+
+def awaits_decision(rehearsal: Rehearsal, items: Iterable[CheckItem]) -> bool:
+    """Whether all before the sign-off is green, and its lines wait for somebody to decide."""
+    items = list(items)
+    waiting = any(item.sign_off and item.status == Status.PENDING for item in items)
+    undecided = not (rehearsal.decision or rehearsal.cancelled_by)
+    return undecided and waiting and before_sign_off(items) == Verdict.GREEN
+
+
+def _together(items: Iterable[CheckItem]) -> Verdict:
     # A partial performance is never green: skipped counts only where it does not apply here.
     open_items = [item for item in items if not item.accepted]
     statuses = {item.status for item in open_items}
@@ -151,6 +190,8 @@ class CheckItem(models.Model):
     text = models.TextField()
     check_path = models.CharField(max_length=300)
     options = models.JSONField(default=dict)
+    sign_off = models.BooleanField(default=False)
+    """Whether its check declares that it is performed after the decision."""
     note = models.TextField(blank=True)
     """How the line came to its check, where that is not plain."""
 
@@ -171,6 +212,7 @@ class CheckItem(models.Model):
     waived_by = models.CharField(max_length=200, blank=True)
     waived_at = models.DateTimeField(null=True)
     waiver_reason = models.TextField(blank=True)
+    waiver_expires_at = models.DateTimeField(null=True)
     changed_in = models.PositiveBigIntegerField(default=0)
     """The rehearsal's version when this item last changed."""
 
@@ -200,7 +242,17 @@ class CheckItem(models.Model):
     @property
     def accepted(self) -> bool:
         """Whether the item asks nothing more of anybody."""
-        return self.status == Status.PASSED or bool(self.waived_by) or self.not_applicable
+        return self.status == Status.PASSED or self.waived or self.not_applicable
+
+    @property
+    def waived(self) -> bool:
+        """Whether a person's waiver stands: it has not expired, or not before the decision."""
+        if not self.waived_by or self.waiver_expires_at is None:
+            return bool(self.waived_by)
+        if self.waiver_expires_at > timezone.now():
+            return True
+        decided_at = self.rehearsal.decided_at
+        return decided_at is not None and decided_at < self.waiver_expires_at
 
     @property
     def not_applicable(self) -> bool:
@@ -215,12 +267,14 @@ class CheckItem(models.Model):
         return (self.finished_at - self.started_at).total_seconds()
 
     @property
-    def waiver(self) -> dict[str, str] | None:
+    def waiver(self) -> dict[str, str | None] | None:
         """A person's signed acceptance of an item that did not pass."""
         if not self.waived_by or self.waived_at is None:
             return None
         at = self.waived_at.isoformat()
-        return {"by": self.waived_by, "at": at, "reason": self.waiver_reason}
+        expires = self.waiver_expires_at.isoformat() if self.waiver_expires_at else None
+        reason = self.waiver_reason
+        return {"by": self.waived_by, "at": at, "reason": reason, "expires_at": expires}
 
 
 class Measurement(models.Model):
@@ -238,6 +292,70 @@ class Measurement(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name} {self.value:g} {self.unit}"
+
+
+class Unchangeable(models.Model):
+    """A record that is only ever added."""
+
+    class Meta:
+        abstract = True
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        if not self._state.adding:
+            raise TypeError(f"{self} was recorded once and for all: it cannot be changed.")
+        super().save(*args, **kwargs)
+
+    def delete(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(f"{self} was recorded once and for all: it cannot be deleted.")
+
+
+class Vote(Unchangeable):
+    """What somebody said when asked to decide, and over which outcomes."""
+
+    rehearsal = models.ForeignKey(Rehearsal, models.CASCADE, related_name="votes")
+    by = models.CharField(max_length=200, blank=True)
+    """Empty: the policy, which `SIGN_OFF` lets decide."""
+    choice = models.CharField(max_length=10, choices=Choice)
+    reason = models.TextField()
+    at = models.DateTimeField(default=timezone.now)
+    outcomes_sha256 = models.CharField(max_length=64)
+    """The digest of the outcomes the vote is about; once they change, it counts no more."""
+
+    class Meta:
+        ordering = ("at", "pk")
+        constraints = (
+            models.UniqueConstraint(
+                fields=("rehearsal", "by", "outcomes_sha256"), name="rehearsal_vote_once"
+            ),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.choice} by {self.who}"
+
+    @property
+    def who(self) -> str:
+        return self.by or "policy"
+
+
+class Seal(Unchangeable):
+    """The evidence as one document, signed; a later one takes its place and removes none."""
+
+    rehearsal = models.ForeignKey(Rehearsal, models.CASCADE, related_name="seals")
+    at = models.DateTimeField(default=timezone.now)
+    complete = models.BooleanField()
+    """Whether the sign-off is in it: the first seal is set at the decision, before that."""
+    document = models.TextField()
+    signature = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ("pk",)
+
+    def __str__(self) -> str:
+        return f"Seal of {self.rehearsal}"
+
+    @property
+    def sha256(self) -> str:
+        return hashlib.sha256(self.document.encode()).hexdigest()
 
 
 class Event(models.Model):
@@ -289,7 +407,10 @@ def first_broken_event(rehearsal: Rehearsal) -> int | None:
 class Change:
     """What happens to one locked rehearsal in one transaction; made by `change()`."""
 
-    SAVED = ("journal_hash", "journal_length", "closed_at", "cancelled_by")
+    SAVED = (
+        *("journal_hash", "journal_length", "closed_at", "cancelled_by"),
+        *("decision", "decided_at", "ticket"),
+    )
 
     def __init__(self, rehearsal: Rehearsal, actor: str) -> None:
         self.rehearsal = rehearsal
@@ -344,6 +465,17 @@ class Change:
         for item in items:
             self.note("", item=item, before=item.status, after=Status.QUEUED)
             item.status, item.attempt, item.token = Status.QUEUED, item.attempt + 1, ""
+
+    def vote(self, by: str, choice: Choice, reason: str, outcomes_sha256: str) -> None:
+        """Record somebody's vote over outcomes; without `by`, the policy's."""
+        vote = Vote.objects.create(
+            rehearsal=self.rehearsal,
+            by=by,
+            choice=choice,
+            reason=reason,
+            outcomes_sha256=outcomes_sha256,
+        )
+        self.note(f"{vote.who} votes {choice.label}: {reason}")
 
     def _save(self) -> None:
         Event.objects.bulk_create(self._events)

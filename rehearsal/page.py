@@ -37,7 +37,8 @@ WITHOUT_WORKER_AFTER = 10
 def light_items() -> Prefetch[Any, Any, Any]:
     """Enough of the items for verdicts, signs and durations, in one query for many rehearsals."""
     needed = (
-        "rehearsal_id", "status", "confirmed_by", "waived_by", "started_at", "finished_at",
+        "rehearsal_id", "status", "confirmed_by", "waived_by", "waiver_expires_at", "started_at",
+        "finished_at", "sign_off",
     )  # fmt: skip
     return Prefetch("items", CheckItem.objects.only(*needed).order_by("position"))
 

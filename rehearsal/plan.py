@@ -11,7 +11,7 @@ from django.db import DataError, IntegrityError
 
 from rehearsal import checklist
 from rehearsal.checks import base
-from rehearsal.conf import SHIPPED_CHECKLIST, configuration
+from rehearsal.conf import SHIPPED_CHECKLIST, configuration, settings_digest
 from rehearsal.models import ACTIVE, CheckItem, Rehearsal, Section, Status
 
 
@@ -62,9 +62,13 @@ def bound(text: str | bytes) -> tuple[checklist.Checklist, tuple[checklist.Bindi
         )
     for binding in bindings:
         try:
-            needed = base.build(binding.check, binding.options).needs or ()
-            for path in needed:
-                base.load(path)
+            check = base.build(binding.check, binding.options)
+            needed = [base.load(path) for path in check.needs or ()]
+            if not check.sign_off and any(one.sign_off for one in needed):
+                raise base.BindingError(
+                    f"the check {binding.check!r} needs one that is performed after the decision; "
+                    "give it sign_off = True too"
+                )
         except base.BindingError as error:
             raise StartError(f"Line {binding.item.line + 1}: {error}.") from error
     return parsed, bindings
@@ -106,6 +110,7 @@ def create(
         checklist_text=parsed.text,
         checklist_sha256=parsed.sha256,
         started_by=by,
+        settings_digest=settings_digest(),
     )
     sections = {
         section.number: Section(rehearsal=rehearsal, number=section.number, title=section.title)
@@ -122,6 +127,7 @@ def create(
             check_path=binding.check,
             options=binding.options,
             note=binding.note,
+            sign_off=base.load(binding.check).sign_off,
         )
         for position, binding in enumerate(bindings)
     ]
@@ -142,11 +148,19 @@ class Step:
     """Those that cannot run, each with the item that stands in its way."""
 
 
-def next_step(items: Sequence[CheckItem]) -> Step:
-    """What may run now, given all items of a rehearsal in the document's order."""
+def next_step(items: Sequence[CheckItem], *, decided: bool) -> Step:
+    """What may run now, given all items of a rehearsal in the document's order.
+
+    Lines of the sign-off wait until it is `decided`, and then for those of them above.
+    """
     step = Step()
     ready: list[CheckItem] = []
+    signing_off = not decided
     for item, needed in zip(items, needs(items), strict=True):
+        if item.sign_off and signing_off:
+            continue
+        if item.status in ACTIVE:
+            signing_off |= item.sign_off
         if item.status != Status.PENDING:
             continue
         stuck = next((one for one in needed if _stuck(one)), None)
@@ -154,6 +168,7 @@ def next_step(items: Sequence[CheckItem]) -> Step:
             step.skip.append((item, stuck))
         elif all(one.accepted for one in needed):
             ready.append(item)
+            signing_off |= item.sign_off
     active = [item for item in items if item.status in ACTIVE]
     if any(base.load(item.check_path).exclusive for item in active):
         return step
@@ -169,15 +184,21 @@ def _stuck(item: CheckItem) -> bool:
 
 
 def needs(items: Sequence[CheckItem]) -> Iterable[Sequence[CheckItem]]:
-    """For each item, the items above it that it needs, as its check declares."""
+    """For each item, the items above it that it needs, as its check declares.
+
+    The sign-off comes after the decision, so nothing before it can need a line of it.
+    """
     classes = [base.load(item.check_path) for item in items]
     for position, own in enumerate(classes):
-        if own.needs is None:
-            yield items[:position]
-        else:
-            wanted = tuple(base.load(path) for path in own.needs)
-            above = range(position) if wanted else ()
-            yield [items[i] for i in above if issubclass(classes[i], wanted)]
+        signs_off = items[position].sign_off
+        wanted = None if own.needs is None else tuple(base.load(path) for path in own.needs)
+        above = range(position) if wanted is None or wanted else ()
+        yield [
+            items[i]
+            for i in above
+            if (signs_off or not items[i].sign_off)
+            and (wanted is None or issubclass(classes[i], wanted))
+        ]
 
 
 def dependents(items: Sequence[CheckItem], chosen: Collection[int]) -> set[int]:

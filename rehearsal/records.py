@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Iterable
 from typing import Any
 from xml.etree import ElementTree
 
@@ -26,7 +28,11 @@ def _evidence(item: CheckItem) -> list[str]:
     standing = "confirmed" if item.confirmed_by else item.get_status_display()
     said = [f"{standing}: {item.summary or standing}"]
     if item.waived_by:
-        said.append(f"waived: {item.waiver_reason} (by {item.waived_by})")
+        until = f", until {item.waiver_expires_at:%Y-%m-%d}" if item.waiver_expires_at else ""
+        said.append(
+            f"{'waived' if item.waived else 'no longer waived'}: {item.waiver_reason} "
+            f"(by {item.waived_by}{until})"
+        )
     for key, value in item.evidence.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         said.append(f"{key}: {shown}")
@@ -41,22 +47,63 @@ def as_json(rehearsal: Rehearsal) -> dict[str, Any]:
     items = list(rehearsal.items.select_related("section").prefetch_related("measurements"))
     ended = rehearsal.finished_at
     return {
+        **head(rehearsal),
+        "verdict": str(verdict(rehearsal, items)),
+        "finished_at": ended.isoformat() if ended else None,
+        "decision": decision(rehearsal),
+        "sections": sections(rehearsal, items),
+    }
+
+
+def head(rehearsal: Rehearsal) -> dict[str, Any]:
+    """What a rehearsal is, whatever came of it."""
+    return {
         "schema": 1,
         "rehearsal": rehearsal.number,
-        "verdict": str(verdict(rehearsal, items)),
         "environment": rehearsal.environment,
         "revision": rehearsal.revision,
         "checklist_sha256": rehearsal.checklist_sha256,
-        "started_at": rehearsal.started_at.isoformat(),
-        "finished_at": ended.isoformat() if ended else None,
-        "decision": None,
-        "sections": [
+        "started_at": _at(rehearsal.started_at),
+    }
+
+
+def _at(moment: datetime.datetime) -> str:
+    # One moment is written in one way, whatever the zone of the process.
+    return moment.astimezone(datetime.UTC).isoformat()
+
+
+def sections(rehearsal: Rehearsal, items: Iterable[CheckItem]) -> list[dict[str, Any]]:
+    """The rehearsal's sections with those of `items` that are theirs."""
+    return [
+        {
+            "number": section.number,
+            "title": section.title,
+            "items": [_item(item) for item in items if item.section_id == section.pk],
+        }
+        for section in rehearsal.sections.all()
+    ]
+
+
+def decision(rehearsal: Rehearsal) -> dict[str, Any] | None:
+    """What was decided, by whom and why; None before."""
+    if not rehearsal.decision or rehearsal.decided_at is None:
+        return None
+    votes = list(rehearsal.votes.all())
+    counted = [one for one in votes if one.choice == rehearsal.decision]
+    return {
+        "choice": rehearsal.decision,
+        "at": _at(rehearsal.decided_at),
+        "by": sorted({one.who for one in counted}),
+        "ticket": rehearsal.ticket,
+        "votes": [
             {
-                "number": section.number,
-                "title": section.title,
-                "items": [_item(item) for item in items if item.section_id == section.pk],
+                "by": one.who,
+                "choice": one.choice,
+                "reason": one.reason,
+                "at": _at(one.at),
+                "outcomes_sha256": one.outcomes_sha256,
             }
-            for section in rehearsal.sections.all()
+            for one in votes
         ],
     }
 

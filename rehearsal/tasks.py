@@ -22,7 +22,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from rehearsal import conf, plan
+from rehearsal import conf, plan, sealing
 from rehearsal.checks import base
 from rehearsal.checks.environment import workers
 from rehearsal.checks.environment.beat import Tick, announce
@@ -31,10 +31,13 @@ from rehearsal.models import (
     ACTIVE,
     Change,
     CheckItem,
+    Choice,
     Measurement,
     Rehearsal,
     Status,
     Verdict,
+    awaits_decision,
+    before_sign_off,
     change,
     in_seconds,
     verdict,
@@ -119,6 +122,11 @@ def rerun(number: int, *, by: str, ref: str | None = None) -> int:
         chosen = {item.pk for item in items if ref == item.ref or not (ref or item.accepted)}
         if ref and not chosen:
             raise plan.StartError(f"Rehearsal {number} has no item {ref}.")
+        if made.rehearsal.decision:
+            final = {item.pk: item.ref for item in items if not item.sign_off}
+            if ref and ref in final.values():
+                raise plan.StartError(decided_already(made.rehearsal, ref))
+            chosen -= final.keys()
         chosen = plan.dependents(items, chosen)
         again = [item for item in items if item.pk in chosen and item.status != Status.PENDING]
         busy = [item.ref for item in again if item.status in ACTIVE]
@@ -138,6 +146,7 @@ BLANK: dict[str, object] = {
     "token": "", "summary": "", "output": "", "evidence": {}, "worker": "", "task_id": "",
     "queued_at": None, "started_at": None, "finished_at": None, "lease_expires_at": None,
     "confirmed_by": "", "waived_by": "", "waived_at": None, "waiver_reason": "",
+    "waiver_expires_at": None,
 }  # fmt: skip
 """What is forgotten of an item that runs again; the journal keeps what came of it."""
 
@@ -153,18 +162,31 @@ def items_of(number: int) -> list[CheckItem]:
 
 STANDING = (
     "rehearsal_id", "section__number", "number", "position", "text", "check_path", "status",
-    "attempt", "token", "worker", "started_at", "finished_at", "summary", "waived_by",
+    "attempt", "token", "worker", "started_at", "finished_at", "summary", "confirmed_by",
+    "waived_by", "waiver_expires_at", "sign_off",
 )  # fmt: skip
 """What is read of each item to see what follows from it: the rest is large or slow to read."""
 
 
+def decided_already(rehearsal: Rehearsal, ref: str) -> str:
+    """Why an item from before the sign-off cannot change any more."""
+    said = Choice(rehearsal.decision).label
+    return f"{rehearsal} is decided ({said}), and {ref} is sealed with it: start a new one."
+
+
 def dispatch(made: Change, items: list[CheckItem]) -> None:
-    step = plan.next_step(items)
+    """Queue what may run now, decide what the policy may, and close what has ended."""
+    decided = bool(made.rehearsal.decision)
+    step = plan.next_step(items, decided=decided)
     while step.skip:
         for item, cause in step.skip:
             summary = f"Not run: it needs {cause.ref}, which is {cause.get_status_display()}."
             made.move(item, Status.SKIPPED, summary, summary=summary, finished_at=Now())
-        step = plan.next_step(items)
+        step = plan.next_step(items, decided=decided)
+    if not decided and conf.configuration().sign_off == "automatic" and sensed_green(items):
+        made.vote("", Choice.GO, "Everything was sensed green.", sealing.outcomes(made))
+        decide(made, items, Choice.GO)
+        return
     if step.queue:
         made.queue(step.queue)
     _close(made, items)
@@ -172,15 +194,37 @@ def dispatch(made: Change, items: list[CheckItem]) -> None:
 
 
 def _close(made: Change, items: list[CheckItem]) -> None:
+    decided = made.rehearsal.decision
     stands = verdict(made.rehearsal, items)
+    asked = [item for item in items if decided or not item.sign_off]
     waiting = stands in {Verdict.RUNNING, Verdict.ACTION_REQUIRED} and any(
-        item.status in ACTIVE | {Status.PENDING, Status.ACTION_REQUIRED} for item in items
+        item.status in ACTIVE | {Status.PENDING, Status.ACTION_REQUIRED} for item in asked
     )
-    if waiting:
+    if waiting or awaits_decision(made.rehearsal, items):
         made.rehearsal.closed_at = None
-    elif made.rehearsal.closed_at is None:
+        return
+    if made.rehearsal.closed_at is None:
         made.rehearsal.closed_at = datetime.datetime.now(datetime.UTC)
         made.note(f"verdict: {stands.label}")
+    if decided:
+        sealing.seal(made, complete=True)
+
+
+def sensed_green(items: Iterable[CheckItem]) -> bool:
+    """Whether all before the sign-off passed by what its checks saw, and by no person's word."""
+    before = [item for item in items if not item.sign_off]
+    return before_sign_off(before) == Verdict.GREEN and not any(
+        item.confirmed_by or item.waived_by for item in before
+    )
+
+
+def decide(made: Change, items: list[CheckItem], choice: Choice) -> None:
+    """Make final what was performed so far, seal it, and go on with the sign-off."""
+    made.rehearsal.decision = choice
+    made.rehearsal.decided_at = timezone.now()
+    made.note(f"decided: {choice.label}")
+    sealing.seal(made, complete=False)
+    dispatch(made, items)
 
 
 def _ring_after_commit(items: Iterable[CheckItem]) -> None:
@@ -345,7 +389,8 @@ def sweep(number: int) -> None:
             dispatch(made, items)
             _ring_after_commit(i for i in items if i.pk in lost and i.status == Status.QUEUED)
     elif here.filter(status=Status.PENDING).exists():
-        step = plan.next_step(items_of(number))
+        decided = Rehearsal.objects.filter(pk=number).exclude(decision="").exists()
+        step = plan.next_step(items_of(number), decided=decided)
         if step.queue or step.skip:
             with change(number, "sweep") as made:
                 dispatch(made, items_of(number))

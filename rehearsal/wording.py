@@ -38,7 +38,7 @@ VERDICTS = {
 
 def sign(item: CheckItem) -> str:
     """The item's sign, one of `WORDS`."""
-    if item.waived_by:
+    if item.waived:
         return "waived"
     if item.status == Status.PASSED:
         return "confirmed" if item.confirmed_by else "passed"

@@ -170,3 +170,23 @@ class RecordsOddly(Passes):
                 report.measure("name", 1, "u" * 41)
             case "key":
                 report.evidence("token=abcd\x001234", 1)
+
+
+@dataclass(frozen=True)
+class SignsOff(Passes):
+    sign_off: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class SignsOffBadly(Ends):
+    """Ends as its option says, after the decision."""
+
+    sign_off: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class NeedsTheSignOff(Check):
+    needs: ClassVar[tuple[str, ...]] = ("tests.sample_checks.SignsOff",)
+
+    def run(self, report: Report) -> None:
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from rehearsal import tasks
 from rehearsal.admin import with_verdict
-from rehearsal.models import CheckItem, Rehearsal, Section, Status, Verdict
+from rehearsal.models import CheckItem, Choice, Rehearsal, Section, Status, Verdict
 from tests.conftest import document
 
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
@@ -94,29 +95,52 @@ def test_who_may_view_rehearsals_sees_their_items_too() -> None:
     assert "Line 1." in client.get(f"{LIST}{rehearsal.number}/change/").content.decode()
 
 
-ITEM = st.tuples(st.sampled_from(Status), st.booleans(), st.booleans())
+DAY = datetime.timedelta(days=1)
+ITEM = st.tuples(
+    st.sampled_from(Status),
+    st.sampled_from([None, "for ever", "expired", "expires"]),  # how it was waived
+    st.booleans(),
+    st.booleans(),
+)
 
 
-@given(items=st.lists(ITEM, max_size=4), cancelled=st.booleans())
+@given(
+    items=st.lists(ITEM, max_size=4),
+    cancelled=st.booleans(),
+    decision=st.sampled_from(["", *Choice]),
+    days_ago=st.sampled_from([0, 2]),
+)
 @example(
-    items=[(Status.PENDING, False, False), (Status.ACTION_REQUIRED, False, False)], cancelled=False
+    items=[(Status.PENDING, None, False, False), (Status.ACTION_REQUIRED, None, False, False)],
+    cancelled=False,
+    decision="",
+    days_ago=0,
 )
 @settings(max_examples=150, deadline=None)
 def test_the_query_says_what_the_verdict_says(
-    items: list[tuple[Status, bool, bool]], cancelled: bool
+    items: list[tuple[Status, str | None, bool, bool]],
+    cancelled: bool,
+    decision: str,
+    days_ago: int,
 ) -> None:
     now = timezone.now()
     rehearsal = Rehearsal.objects.create(
-        environment="x", closed_at=now, cancelled_by="somebody" if cancelled else ""
+        environment="x",
+        closed_at=now,
+        cancelled_by="somebody" if cancelled else "",
+        decision=decision,
+        decided_at=now - days_ago * DAY if decision else None,
     )
+    until = {"expired": now - DAY, "expires": now + DAY}
     section = Section.objects.create(rehearsal=rehearsal, number=1, title="Only")
     CheckItem.objects.bulk_create(
         CheckItem(
             rehearsal=rehearsal, section=section, position=position, number=position, text="x",
             check_path="x", status=status, waived_by="somebody" if waived else "",
+            waiver_expires_at=until.get(waived or ""), sign_off=sign_off,
             started_at=now if began else None,
         )
-        for position, (status, waived, began) in enumerate(items)
+        for position, (status, waived, began, sign_off) in enumerate(items)
     )  # fmt: skip
     found = with_verdict(Rehearsal.objects.filter(pk=rehearsal.pk)).get()
     assert Verdict(found.stands) == rehearsal.verdict

@@ -183,6 +183,8 @@ class Check:
     """Whether another attempt may be made when the worker that ran it was lost."""
     exclusive: ClassVar[bool] = False
     """Whether nothing else may run beside it."""
+    sign_off: ClassVar[bool] = False
+    """Whether it is performed after the decision, one at a time in the document's order."""
 
     def run(self, report: Report) -> None:
         """Judge the item: return when it passed, raise an `Outcome` when it did not."""
