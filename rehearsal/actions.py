@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -85,6 +86,7 @@ def rerun(request: HttpRequest, number: int) -> HttpResponse:
     return _act(request, number, act)
 
 
+@transaction.non_atomic_requests  # its connection to what is exchanged has to be given up
 @require_POST
 @permitted("start_rehearsal")
 def roll_back(request: HttpRequest, number: int) -> HttpResponse:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import datetime
 import re
 from collections.abc import Callable, Collection
+from contextlib import closing
 
+from django.db import Error
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from rehearsal import plan, sealing, tasks
 from rehearsal.checks.base import ACKNOWLEDGE
 from rehearsal.conf import configuration, redactor
-from rehearsal.databases import replacement
+from rehearsal.databases import credentials, replacement
 from rehearsal.databases.address import AddressError
 from rehearsal.models import (
     ACTIVE,
@@ -174,37 +176,68 @@ def _prove_decidable(made: Change, items: list[CheckItem], choice: str) -> None:
         )
 
 
+ROLLING_BACK = "the database that was replaced is being put back"
+"""What the journal says from before the exchange; see `middleware.restoring`, too."""
+
+
 def roll_back(number: int, *, by: str) -> str:
     """Put back the database that the rehearsal's restore replaced; returns what was done.
 
-    The restore is then inconclusive: what followed it was seen on a database that is gone. Raises
-    Refused.
+    Unless it is decided already, the restore is then inconclusive: what followed it was seen on a
+    database that is gone. It is so from before the exchange, so that no tick outlives it, whatever
+    dies meanwhile. People stay signed in. Raises Refused.
     """
+    try:
+        way = replacement.configured(number)
+        _give_up_the_tick(number, by, way)
+        with closing(way.target.connect()) as now, closing(way.kept_at.connect()) as old:
+            credentials.carry_sessions(now, old, own=True)
+        replacement.leave(way)
+        way.roll_back()
+    except (replacement.Refused, AddressError, Error) as refused:
+        raise Refused((str(refused).splitlines() or [type(refused).__name__])[0]) from None
     said = f"Rolled back by {by}: the database from before this rehearsal is in place again."
     with change(number, by) as made:
-        items = tasks.items_of(number)
-        keeps = CheckItem.objects.filter(rehearsal=number, evidence__has_key=replacement.KEPT)
-        kept = keeps.values_list("pk", flat=True).first()
-        restored = next((one for one in items if one.pk == kept), None)
+        if restored := _restored(number):
+            left = {key: fact for key, fact in restored.evidence.items() if key != replacement.KEPT}
+            # What was decided stays as it was seen; only what can be undone is less.
+            values = {} if made.rehearsal.decision else {"summary": said}
+            made.move(restored, Status(restored.status), said, evidence=left, **values)
+    return said
+
+
+def _give_up_the_tick(number: int, by: str, way: replacement.Replacement) -> None:
+    """Let the restore pass no longer; raises Refused where there is nothing to go back to."""
+    with change(number, by) as made:
+        restored = _restored(number)
         if restored is None:
             raise Refused(f"Rehearsal {number} keeps no database to go back to.")
+        environment = made.rehearsal.environment
+        others = Rehearsal.objects.filter(environment=environment, closed_at=None)
+        if other := others.exclude(pk=number).first():
+            raise Refused(f"{other} is at work on {environment}: wait for its end, or cancel it.")
+        items = tasks.items_of(number)
         if any(one.status in ACTIVE for one in items):
             raise Refused("Checks are still at work on the restored database: wait, or cancel.")
-        try:
-            replacement.configured(number).roll_back()
-        except (replacement.Refused, AddressError) as refused:
-            raise Refused(str(refused)) from None
-        evidence = {k: v for k, v in restored.evidence.items() if k != replacement.KEPT}
-        if made.rehearsal.decision:
-            # What was decided stays as it was seen; only what can be undone is less.
-            made.move(restored, Status(restored.status), said, evidence=evidence)
-        else:
-            made.move(
-                restored, Status.INCONCLUSIVE, said, summary=said, evidence=evidence, waived_by=""
+        if not way.keeps():
+            raise Refused(
+                f"There is no {way.kept} to go back to: a later rehearsal dropped it, or it was "
+                "put back already. Restore a snapshot instead."
             )
+        item = next(one for one in items if one.pk == restored.pk)
+        if made.rehearsal.decision:
+            made.note(ROLLING_BACK, item=item)
+        else:
+            said = f"{by} began to roll this back; whether it came to its end is not known."
+            made.move(item, Status.INCONCLUSIVE, ROLLING_BACK, summary=said, waived_by="")
         # What needs the restore and has not run yet must not run on the wrong database.
         tasks.dispatch(made, items)
-    return said
+
+
+def _restored(number: int) -> CheckItem | None:
+    """The item whose restore keeps a database, with its evidence."""
+    kept = CheckItem.objects.filter(rehearsal=number, evidence__has_key=replacement.KEPT)
+    return kept.select_related("section").first()
 
 
 def _act(number: int, ref: str, by: str, act: Callable[[Change, CheckItem], None]) -> None:

@@ -33,7 +33,7 @@ class Heartbeat:
         self._token = token
         self._report = report
         self._done = threading.Event()
-        self._shown: tuple[str, str] | None = None  # not even that it runs
+        self._shown: tuple[str, str, dict[str, object]] | None = None  # not even that it runs
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> None:
@@ -68,7 +68,7 @@ class Heartbeat:
     def _extend(self) -> bool:
         claim = CheckItem.objects.filter(pk=self._pk, token=self._token, status=Status.RUNNING)
         lease = in_seconds(configuration().lease_seconds)
-        shows = (self._report.said, self._report.output)
+        shows = (self._report.said, self._report.output, dict(self._report.facts))
         if shows == self._shown:
             return bool(claim.update(lease_expires_at=lease))
         with transaction.atomic(using=router.db_for_write(CheckItem)):
@@ -82,6 +82,7 @@ class Heartbeat:
                 lease_expires_at=lease,
                 summary=shows[0],
                 output=shows[1],
+                evidence=shows[2],
                 changed_in=Subquery(version),
             )
         self._shown = shows

@@ -15,7 +15,8 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from rehearsal.conf import configuration
-from rehearsal.models import CheckItem, Status
+from rehearsal.decisions import ROLLING_BACK
+from rehearsal.models import CheckItem, Event, Status
 
 RESTORE = "rehearsal.checks.environment.Restore"
 RETRY_SECONDS = 2
@@ -61,15 +62,16 @@ def _one_moment(request: HttpRequest) -> HttpResponse:
 
 
 def restoring() -> bool:
-    """Whether a restore is under way in this environment, or has just ended."""
+    """Whether a database of this environment is being exchanged, or has just been."""
     recently = timezone.now() - timedelta(seconds=AFTER_SECONDS)
-    under_way = Q(status=Status.RUNNING) | Q(finished_at__gt=recently)
+    here = configuration().environment
+    restored = CheckItem.objects.filter(check_path=RESTORE, rehearsal__environment=here)
+    rolled_back = Event.objects.filter(message=ROLLING_BACK, rehearsal__environment=here)
     try:
-        return CheckItem.objects.filter(
-            under_way,
-            check_path=RESTORE,
-            rehearsal__environment=configuration().environment,
-        ).exists()
+        return (
+            restored.filter(Q(status=Status.RUNNING) | Q(finished_at__gt=recently)).exists()
+            or rolled_back.filter(at__gt=recently).exists()
+        )
     except Error:
         return False
 

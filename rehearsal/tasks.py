@@ -308,11 +308,16 @@ def _report(item: CheckItem) -> base.Report:
     def beat_seen_at() -> datetime.datetime | None:
         return Rehearsal.objects.values_list("beat_seen_at", flat=True).get(pk=rehearsal.pk)
 
+    def holds() -> bool:
+        ours = CheckItem.objects.filter(pk=item.pk, token=item.token, status=Status.RUNNING)
+        return ours.filter(lease_expires_at__gt=Now()).exists()
+
     return base.Report(
         item.text,
         base.Rehearsed(rehearsal.number, rehearsal.revision, rehearsal.started_at),
         redact=conf.redactor().redact,
         beat_seen_at=beat_seen_at,
+        holds=holds,
     )
 
 

@@ -92,10 +92,13 @@ class Report:
         *,
         redact: Callable[[str], str] = str,
         beat_seen_at: Callable[[], datetime.datetime | None] = lambda: None,
+        holds: Callable[[], bool] = lambda: True,
     ) -> None:
         self.line = line
         self.rehearsal = rehearsal
         self.beat_seen_at = beat_seen_at
+        self.holds = holds
+        """Whether the item is still this worker's: asked before what cannot be taken back."""
         self.stop = threading.Event()
         """Set when the item was cancelled or given to another worker: stop what you started."""
         self._redact = redact

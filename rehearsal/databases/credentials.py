@@ -157,15 +157,27 @@ def keep_passwords(of: Mapping[str, Account], into: BaseDatabaseWrapper) -> int:
 
 
 def sessions_in_database() -> bool:
-    """Whether the project keeps its sessions in the database that is replaced."""
-    return settings.SESSION_ENGINE in {
-        "django.contrib.sessions.backends.db",
-        "django.contrib.sessions.backends.cached_db",
-    }
+    """Whether all of the project's sessions are in the database that is replaced."""
+    return bool(settings.SESSION_ENGINE == "django.contrib.sessions.backends.db")
 
 
-def carry_sessions(old: BaseDatabaseWrapper, new: BaseDatabaseWrapper) -> tuple[int, int]:
+def strangers(before: Mapping[str, Account], after: Mapping[str, Account]) -> list[str]:
+    """Whose session would become somebody else's, if it stayed: one number, one password."""
+    return [
+        f"{one.username} would be {after[key].username}"
+        for key, one in sorted(before.items())
+        if key in after
+        and one.password == after[key].password
+        and not same_account(one, after[key])
+    ]
+
+
+def carry_sessions(
+    old: BaseDatabaseWrapper, new: BaseDatabaseWrapper, *, own: bool = False
+) -> tuple[int, int]:
     """Exchange the sessions that came with the data for those of the people who are signed in.
+
+    With `own`, those that are there stay as well: they are this environment's.
 
     A session is kept only where the account behind it is the same one, with the same password:
     by its number alone, one person's session would become another's. Returns how many were kept
@@ -186,8 +198,12 @@ def carry_sessions(old: BaseDatabaseWrapper, new: BaseDatabaseWrapper) -> tuple[
     with _together(new), new.cursor() as cursor:
         if SESSIONS not in new.introspection.table_names(cursor):
             return 0, 0
-        cursor.execute(f"DELETE FROM {quote(SESSIONS)}")
-        taken = cursor.rowcount
+        names = [row[0] for row in kept]
+        gone = "true" if not own else f"session_key IN ({', '.join(['%s'] * len(names))})"
+        taken = 0
+        if names or not own:
+            cursor.execute(f"DELETE FROM {quote(SESSIONS)} WHERE {gone}", names if own else [])
+            taken = cursor.rowcount
         cursor.executemany(
             f"INSERT INTO {quote(SESSIONS)} (session_key, session_data, expire_date)"
             " VALUES (%s, %s, %s)",

@@ -22,7 +22,11 @@ def identity(alias: str = DEFAULT_DB_ALIAS) -> dict[str, str]:
 
     Raises django.db.Error when the database cannot be reached.
     """
-    connection = connections[alias]
+    return identity_of(connections[alias])
+
+
+def identity_of(connection: BaseDatabaseWrapper) -> dict[str, str]:
+    """The same for a connection. Raises django.db.Error."""
     read = {"postgresql": _postgresql, "sqlite": _sqlite}.get(connection.vendor, _other)
     return {"engine": connection.vendor, **read(connection)}
 

@@ -12,7 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -24,7 +24,6 @@ from demo import servers
 from rehearsal.databases import replacement
 from rehearsal.databases.address import Address
 from rehearsal.databases.replacement import Refused, Replacement, proof
-from tests.databases.forward import tunnel
 
 BACKEND = "django.db.backends.postgresql"
 SERVER = urlsplit(os.environ["TEST_POSTGRESQL_URL"])
@@ -137,65 +136,12 @@ def test_only_own_names_are_swept_away(pair: tuple[Address, Address]) -> None:
     source, target = pair
     made("shop_staging_before_the_war_7", "another")
     made("shop_staging_before_7x", "another")
+    made("shop_staging_before_20251003", "a copy of somebody")
+    made("shop_staging_replaced_3", "another")
     assert of(target, source, number=9).heal() == []
 
 
-# Production in disguise
-
-
-def refused(target: Address, source: Address, **names: str) -> str:
-    """The sentence with which a replacement is refused, at the proof and at the swap alike."""
-    admin = address("postgres") if target.host.startswith("/") else None
-    with pytest.raises(Refused) as proven:
-        of(target, source, admin=admin).prove()
-    with pytest.raises(Refused):
-        of(target, source, admin=admin).enroll()
-    assert content("shop_production") == "production"
-    return str(proven.value)
-
-
-@pytest.fixture
-def staging_in_name(pair: tuple[Address, Address]) -> Iterator[tuple[Address, Address]]:
-    """A production whose very name says staging and which somebody enrolled by hand."""
-    execute("ALTER DATABASE shop_production RENAME TO shop_production_staging")
-    source = address("shop_production_staging")
-    mark = execute(
-        "SELECT 'staging/' || system_identifier || '/' || oid FROM pg_control_system(),"
-        " pg_database WHERE datname = 'shop_production_staging'"
-    )[0][0]
-    execute(f"ALTER DATABASE shop_production_staging SET rehearsal.enrolled TO '{mark}'")
-    yield source, pair[1]
-    execute("ALTER DATABASE shop_production_staging RENAME TO shop_production")
-
-
-def disguises(source: Address, folder: Path, stack: ExitStack) -> Iterator[tuple[str, Address]]:
-    yield "the same address", source
-    yield "another alias", replace(source, options={"application_name": "other"})
-    yield "another name of the host", replace(source, host="localhost")
-    port = stack.enter_context(tunnel(int(source.port)))
-    yield "a tunnel", replace(source, port=str(port))
-    stack.enter_context(tunnel(int(source.port), folder / ".s.PGSQL.5432"))
-    yield "a socket", replace(source, host=str(folder), port="5432")
-    execute("DROP ROLE IF EXISTS visitor")
-    execute("CREATE ROLE visitor LOGIN PASSWORD 'visits'")
-    execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC", source.name)
-    yield "an unprivileged role", replace(source, user="visitor", password="visits")
-
-
-def test_production_in_disguise(staging_in_name: tuple[Address, Address], tmp_path: Path) -> None:
-    source, _ = staging_in_name
-    seen = []
-    with ExitStack() as stack:
-        for name, target in disguises(source, tmp_path, stack):
-            with pytest.raises(Refused) as proven:
-                of(target, source, admin=address("postgres")).prove()
-            with pytest.raises(Refused):
-                of(target, source, admin=address("postgres")).enroll()
-            assert "is the source" in str(proven.value), name
-            seen.append(name)
-    execute("GRANT EXECUTE ON FUNCTION pg_control_system() TO PUBLIC", source.name)
-    assert len(seen) == 6
-    assert content(source.name) == "production"
+# Production in disguise: see tests/checks/environment/test_disguises.py, too
 
 
 def test_renamed_production(pair: tuple[Address, Address]) -> None:
@@ -237,36 +183,56 @@ def test_enrollment_does_not_travel_with_a_dump(pair: tuple[Address, Address]) -
     assert b"rehearsal.enrolled" not in dumped.stdout
 
 
-def test_promoted_clone_and_a_server_of_its_own(pair: tuple[Address, Address]) -> None:
+def test_server_of_its_own(pair: tuple[Address, Address]) -> None:
     source, _ = pair
     with servers.postgresql() as own:
         made("shop_staging", "other server", own)
         target = address("shop_staging", own)
         of(target, source).enroll()
-        proofs = of(target, source).prove()
-        assert any("two servers" in said for said in proofs)
-        with servers.postgresql() as clone:
-            folders = [
-                Path(execute("SHOW data_directory", server=server)[0][0]) for server in (own, clone)
-            ]
-            own.stop()
-            clone.stop()
-            owner = folders[1].stat()
-            shutil.rmtree(folders[1])
-            shutil.copytree(*folders)
-            for path in (folders[1], *folders[1].rglob("*")):
-                os.chown(path, owner.st_uid, owner.st_gid)
-            # The clone has the passwords of what it was cloned from, and our server its own.
-            rules = folders[1] / "pg_hba.conf"
-            rules.write_text(rules.read_text().replace("scram-sha-256", "trust"))
-            own.start()
-            clone.start()
-            cloned = replace(target, port=str(clone.port))
-            assert cloned.port != target.port
-            with pytest.raises(Refused, match="replica or clone of the source's"):
-                of(cloned, target).prove()
-            with pytest.raises(Refused, match="replica or clone of the source's"):
-                of(cloned, target).enroll()
+        assert any("two servers" in said for said in of(target, source).prove())
+
+
+def test_attempt_that_was_taken_for_lost_swaps_in_no_other_attempts_scratch(
+    pair: tuple[Address, Address],
+) -> None:
+    """A frozen worker wakes up before its swap, while the next attempt is half restored."""
+    source, target = pair
+    frozen = ready(target, source)
+    second = of(target, source)
+    second.heal()
+    half = second.prepare()
+    with pytest.raises(Refused, match="is gone: another attempt has swept it away"):
+        frozen.swap()
+    assert content("shop_staging") == "old"
+    execute("CREATE TABLE content (line text)", half.name)
+    execute("INSERT INTO content VALUES ('second')", half.name)
+    second.swap()
+    assert content("shop_staging") == "second"
+
+
+def test_one_after_the_other(pair: tuple[Address, Address]) -> None:
+    """Right after one connection that held the lock, the next one gets it."""
+    source, target = pair
+    found = of(target, source)
+    for _ in range(20):
+        assert found.keeps() is False
+        found.discard()
+
+
+def test_scratch_is_like_the_target(pair: tuple[Address, Address]) -> None:
+    source, target = pair
+    execute("DROP DATABASE shop_staging")
+    execute(
+        "CREATE DATABASE shop_staging TEMPLATE template0 LOCALE_PROVIDER libc LC_COLLATE 'C'"
+        " LC_CTYPE 'C' ENCODING 'SQL_ASCII'"
+    )
+    found = of(target, source)
+    found.enroll()
+    scratch = found.prepare()
+    like = "SELECT encoding, datlocprovider, datcollate FROM pg_database WHERE datname = '{}'"
+    assert execute(like.format(scratch.name)) == execute(like.format("shop_staging"))
+    found.discard()
+    assert scratch.name not in databases()
 
 
 def test_name_that_is_not_on_the_list(pair: tuple[Address, Address]) -> None:
@@ -392,6 +358,7 @@ def test_readers_wait_or_are_told(pair: tuple[Address, Address]) -> None:
 
 KILLED = """
 import django, sys
+from dataclasses import replace
 from django.conf import settings
 memory = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
 settings.configure(DATABASES={"default": memory})
@@ -401,10 +368,8 @@ from rehearsal.databases.address import of
 target, source = of("TARGET_URL"), of("SOURCE_URL")
 found = replacement.of(
     target=target, admin=None, source=source, environment="staging", names=(), number=7)
+found = replace(found, token=sys.argv[1])
 print("go", flush=True)
-if sys.argv[1] == "prepare":
-    found.heal()
-    found.prepare()
 found.swap()
 print("done", flush=True)
 """
@@ -413,13 +378,13 @@ print("done", flush=True)
 @pytest.mark.parametrize("delay", [0.0, 0.05, 0.1, 0.15, 0.25])
 def test_killed_swap_leaves_old_or_new(pair: tuple[Address, Address], delay: float) -> None:
     source, target = pair
-    ready(target, source)
+    scratch = ready(target, source)
     urls = {
         key: f"postgresql://{at.user}:{at.password}@{at.host}:{at.port}/{at.name}"
         for key, at in (("TARGET_URL", target), ("SOURCE_URL", source))
     }
     process = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(KILLED), "swap"],
+        [sys.executable, "-c", textwrap.dedent(KILLED), scratch.token],
         env={**os.environ, **urls},
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -525,3 +490,33 @@ def test_mark_is_that_of_the_database_alone() -> None:
         proof.entitled(replace(place, mark=""), "staging", ())
     with pytest.raises(Refused, match="staging/77/13 was expected"):
         proof.entitled(replace(place, oid=13), "staging", ())
+
+
+def test_sqlite_attempt_that_was_taken_for_lost(tmp_path: Path) -> None:
+    source = file(tmp_path / "production.sqlite3", "production")
+    target = file(tmp_path / "staging.sqlite3", "old")
+    frozen, second = of(target, source), of(target, source)
+    frozen.enroll()
+    frozen.prepare()
+    assert second.heal() == [Path(frozen.scratch.name).name]
+    second.prepare()
+    with pytest.raises(Refused, match="is gone: another attempt has swept it away"):
+        frozen.swap()
+    with second._alone(), pytest.raises(Refused, match="Another process is replacing"):  # type: ignore[union-attr]
+        frozen.heal()
+    assert line_of(target.name) == "old"
+
+
+def test_sqlite_pages_of_another_size(tmp_path: Path) -> None:
+    """In the WAL mode the target's pages stay as large as they are, so the scratch gives in."""
+    target = file(tmp_path / "staging.sqlite3", "old", wal=True)
+    found = of(target)
+    found.enroll()
+    scratch = found.prepare()
+    with closing(sqlite3.connect(scratch.name)) as connection:
+        connection.execute("PRAGMA page_size=1024")
+        connection.execute("CREATE TABLE content (line text)")
+        connection.execute("INSERT INTO content VALUES ('new')")
+        connection.commit()
+    found.swap()
+    assert line_of(target.name) == "new"

@@ -5,25 +5,33 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 
 from celery import current_app
-from django.db import Error, connections
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.db import Error, connections, router
 
 from rehearsal.checks.base import Check, Failed, Inconclusive, Report
 from rehearsal.checks.environment import outbound
 from rehearsal.checks.environment.snapshot import work_of
 from rehearsal.conf import configuration
 from rehearsal.databases import (
+    address,
     credentials,
     describe,
+    identity_of,
     identity_or_error,
     replacement,
+    same,
     snapshots,
 )
-from rehearsal.databases.address import Address, AddressError
+from rehearsal.databases.address import CONNECT_SECONDS, Address, AddressError
+from rehearsal.databases.replacement import leave
 
+PROVEN_SECONDS = 60
+"""How long it holds that nobody can be mailed: a worker may have come since."""
 LOOK_SECONDS = 0.02
 """How often the target is asked during the swap, to measure how long it is away."""
 
@@ -40,28 +48,56 @@ class Restore(Check):
         try:
             snapshot = snapshots.load(snapshots.of_rehearsal(report.rehearsal.number))
             way = replacement.configured(report.rehearsal.number)
-        except (AddressError, snapshots.SnapshotError) as error:
+        except (AddressError, snapshots.SnapshotError, replacement.Refused) as error:
             raise Failed(str(error)) from None
-        except replacement.Refused as refused:
-            raise Failed(str(refused)) from None
+        _records_stay(way)
         app = current_app._get_current_object()
         report.progress("Seeing that nobody can be mailed.")
         outbound.prove_captured(report, app)
+        proven = time.monotonic()
         report.evidence("started by beat on its own", outbound.senders(app))
         try:
-            self._replace(report, snapshot, way)
+            report.progress("Proving that the target is not the source.")
+            report.evidence("the target is not the source", way.prove())
+            if dropped := way.heal():
+                report.evidence("left by earlier rehearsals and dropped", dropped)
+            # Told beforehand, so that the way back is known even if this worker is lost.
+            report.evidence(replacement.KEPT, way.kept)
+            try:
+                expected = self._make_ready(report, snapshot, way)
+                if time.monotonic() - proven > PROVEN_SECONDS:
+                    report.progress("Seeing once more that nobody can be mailed.")
+                    outbound.prove_captured(report, app)
+                _stop_if_asked(report)
+                gaps = self._exchange(report, way)
+            finally:
+                way.discard()
+                with suppress(replacement.Refused, Error):
+                    if not way.keeps():
+                        del report.facts[replacement.KEPT]
         except replacement.Refused as refused:
             raise Failed(str(refused)) from None
         except snapshots.SnapshotError as error:
             raise Failed(f"{error} Staging is as it was.") from None
+        except Error as error:
+            first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise Failed(
+                f"A database refused what the restore asked of it: {first}. Let the role of "
+                "TARGET_ADMIN create databases and own the target, and that of TARGET own it too; "
+                "then run this again."
+            ) from None
+        self._look_again(report, way, expected)
+        taken = snapshot.manifest
+        what = f"{taken.rows} rows in {len(taken.tables)} tables restored and verified"
+        if taken.adopted:
+            what = f"The archive {taken.adopted} restored, without counts to compare it with"
+        away = f"away for {max(gaps):.2f} s" if gaps else "how long it was away was not seen"
+        report.progress(f"{what}; {len(expected)} accounts as they were; {away}.")
 
-    def _replace(
+    def _make_ready(
         self, report: Report, snapshot: snapshots.Snapshot, way: replacement.Replacement
-    ) -> None:
-        report.progress("Proving that the target is not the source.")
-        report.evidence("the target is not the source", way.prove())
-        if dropped := way.heal():
-            report.evidence("left by earlier rehearsals and dropped", dropped)
+    ) -> dict[str, credentials.Account]:
+        """Restore beside the target and verify; returns the accounts as they must be."""
         work = work_of(report)
         report.progress("Restoring the snapshot beside the target.")
         began = time.monotonic()
@@ -79,24 +115,18 @@ class Restore(Check):
         report.measure("restore.verification_seconds", time.monotonic() - began, "seconds")
         snapshots.analyze(snapshot, scratch)
         _stop_if_asked(report)
-        expected = self._people(report, way, scratch)
-        _stop_if_asked(report)
+        return self._people(report, way, scratch)
+
+    def _exchange(self, report: Report, way: replacement.Replacement) -> list[float]:
+        """Put the new database in the target's place; returns the gaps that a client saw."""
         report.progress("Exchanging the databases.")
-        if _is_alias():
-            connections[configuration().target].close()
+        leave(way)
         with watched(way.target) as gaps:
             took = way.swap()
-        self._look_again(report, way, expected)
         report.measure("restore.swap_seconds", took, "seconds")
-        report.measure("restore.downtime_seconds", max(gaps), "seconds")
-        report.evidence(replacement.KEPT, way.kept)
-        taken = snapshot.manifest
-        what = f"{taken.rows} rows in {len(taken.tables)} tables restored and verified"
-        if taken.adopted:
-            what = f"The archive {taken.adopted} restored, without counts to compare it with"
-        report.progress(
-            f"{what}; {len(expected)} accounts as they were; away for {max(gaps):.2f} s."
-        )
+        if gaps:
+            report.measure("restore.downtime_seconds", max(gaps), "seconds")
+        return gaps
 
     def _people(
         self, report: Report, way: replacement.Replacement, scratch: Address
@@ -105,17 +135,24 @@ class Restore(Check):
         with closing(way.target.connect()) as old, closing(scratch.connect()) as new:
             before, expected = credentials.accounts(old), credentials.accounts(new)
             report.evidence("accounts", f"{len(expected)} restored, {len(before)} there before")
+            if not expected and (elsewhere := _accounts_elsewhere()):
+                report.evidence("accounts", f"in the database {elsewhere}, which stays as it is")
+            elif not expected:
+                raise Inconclusive(
+                    f"What was restored holds no account ({len(before)} are in the target), so "
+                    "whether credentials are as they were cannot be seen. Staging is as it was: "
+                    "correct SOURCE."
+                )
             if configuration().credentials == "target":
                 expected = credentials.with_passwords_of(before, expected)
                 kept = credentials.keep_passwords(before, new)
                 report.evidence("passwords of the target kept", f"{kept} accounts")
-            if credentials.sessions_in_database():
-                stay, out = credentials.carry_sessions(old, new)
-                report.evidence(
-                    "sessions", f"{stay} of this environment kept, {out} of the snapshot removed"
-                )
-            else:
-                report.evidence("sessions", "kept outside the database, so not looked at")
+            stay, out = credentials.carry_sessions(old, new)
+            said = f"{stay} of this environment kept, {out} of the snapshot removed"
+            if not credentials.sessions_in_database():
+                said += f"; what {settings.SESSION_ENGINE} keeps elsewhere stays"
+                _no_strangers(credentials.strangers(before, expected))
+            report.evidence("sessions", said)
             _unchanged(expected, credentials.accounts(new), "Staging is as it was.")
             return expected
 
@@ -123,14 +160,53 @@ class Restore(Check):
         self, report: Report, way: replacement.Replacement, expected: dict[str, credentials.Account]
     ) -> None:
         """See with fresh connections that the project serves the new database, accounts intact."""
-        with closing(way.target.connect()) as now:
-            found = credentials.accounts(now)
+        try:
+            with closing(way.target.connect()) as now:
+                found = credentials.accounts(now)
+        except Error as error:
+            raise Inconclusive(
+                f"The databases were exchanged, and the new one does not answer ({error}), so its "
+                "accounts were not looked at: run this again, or roll back."
+            ) from None
         report.evidence("digest of the accounts", credentials.digest(found))
         _unchanged(expected, found, "They are in staging now: roll back.")
         report.measure("restore.accounts", len(found), "accounts")
-        if _is_alias():
+        if configuration().target in connections.settings:
             facts = identity_or_error(configuration().target)
             report.evidence("restored into", describe(facts))
+
+
+def _records_stay(way: replacement.Replacement) -> None:
+    """The records, this rehearsal among them, are in no database that is replaced."""
+    records = address.of(configuration().database)
+    if records.vendor != way.target.vendor:
+        return
+    try:
+        with closing(records.connect()) as one, closing(way.target.connect()) as other:
+            together = same(identity_of(one), identity_of(other))
+    except Error:
+        return  # the proofs that follow say what cannot be reached
+    if together:
+        raise Failed(
+            f"The records of rehearsals are in the target itself ({way.target.shown}), and would "
+            "be gone with it. Give REHEARSAL['DATABASE'] a database of its own."
+        )
+
+
+def _no_strangers(found: list[str]) -> None:
+    if found:
+        raise Failed(
+            f"Sessions kept outside the database would become another's ({'; '.join(found[:5])}): "
+            "number and password are the same. Change these passwords in staging, and run this "
+            "again. Staging is as it was."
+        )
+
+
+def _accounts_elsewhere() -> str:
+    """The alias of the accounts' database, where that is another than the target."""
+    alias = router.db_for_read(get_user_model())
+    here = configuration().target
+    return alias if here in connections.settings and alias != here else ""
 
 
 def _unchanged(
@@ -145,21 +221,18 @@ def _unchanged(
     )
 
 
-def _is_alias() -> bool:
-    return configuration().target in connections.settings
-
-
 def _stop_if_asked(report: Report) -> None:
-    if report.stop.is_set():
+    if report.stop.is_set() or not report.holds():
         raise Inconclusive("Stopped before the swap; staging is as it was.")
 
 
 @contextmanager
-def watched(target: Address) -> Iterator[list[float]]:
+def watched(target: Address, patience: float = 30) -> Iterator[list[float]]:
     """Ask a database again and again, as its clients do; fills the list with the seconds between
-    one answer and the next."""
+    one answer and the next. It is empty in the end where not both sides of the change were seen,
+    the new one within `patience` seconds."""
     done, asked = threading.Event(), threading.Event()
-    gaps: list[float] = [0.0]
+    gaps: list[float] = []
 
     def watch() -> None:
         last = time.monotonic()
@@ -178,8 +251,8 @@ def watched(target: Address) -> Iterator[list[float]]:
                     break
             except Error:
                 connection = None
-                if ending and time.monotonic() - last > 30:
-                    gaps.append(time.monotonic() - last)
+                if ending and time.monotonic() - last > patience:
+                    gaps.clear()
                     break
             time.sleep(LOOK_SECONDS)
         if connection:
@@ -187,9 +260,11 @@ def watched(target: Address) -> Iterator[list[float]]:
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
-    asked.wait(10)
+    seen = asked.wait(patience)
     try:
         yield gaps
     finally:
         done.set()
-        thread.join(40)
+        thread.join(patience + CONNECT_SECONDS)
+        if not seen or thread.is_alive():
+            gaps.clear()

@@ -15,7 +15,8 @@ class Snapshot(Check):
     """The source is dumped with a manifest of the same moment, or a fresh archive is adopted."""
 
     timeout = 3 * 3600
-    needs = ()
+    # Of two such lines, the second waits for the first: both have the rehearsal's one folder.
+    needs = ("rehearsal.checks.environment.Snapshot",)
     safe_to_repeat = True
 
     def run(self, report: Report) -> None:
@@ -36,6 +37,7 @@ class Snapshot(Check):
                     folder,
                     vendor=target.vendor,
                     max_age_hours=here.snapshot_max_age_hours,
+                    work=work_of(report),
                 )
             else:
                 source = address.of(here.source)

@@ -5,12 +5,15 @@ replacement.prove()              # or it raises Refused, and nothing was changed
 replacement.heal()               # what a killed predecessor left
 scratch = replacement.prepare()  # an empty database to restore into
 replacement.swap()               # the target is the new one; the old one is kept
+replacement.discard()            # the scratch, where it came to nothing
 replacement.roll_back()          # … and put back
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+
+from django.db import connections
 
 from rehearsal.conf import configuration
 from rehearsal.databases import address
@@ -69,4 +72,12 @@ def configured(number: int) -> Replacement:
     )
 
 
-__all__ = ["KEPT", "Refused", "Replacement", "configured", "of"]
+def leave(way: Replacement) -> None:
+    """Close this thread's own connections to the target: they would be ended in the swap."""
+    for connection in connections.all(initialized_only=True):
+        said = connection.settings_dict
+        if str(said["NAME"]) == way.target.name and not connection.in_atomic_block:
+            connection.close()
+
+
+__all__ = ["KEPT", "Refused", "Replacement", "configured", "leave", "of"]

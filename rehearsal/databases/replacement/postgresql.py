@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 import threading
 import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rehearsal.databases.address import Address
+from rehearsal.databases.pooler import is_pooled
 from rehearsal.databases.replacement import proof
 from rehearsal.databases.replacement.refusal import Refused
 
@@ -21,6 +23,8 @@ NAME_BYTES = 63
 """PostgreSQL cuts longer names off (NAMEDATALEN - 1)."""
 SWAP_SECONDS = 30
 """How long the swap tries to get rid of the others' connections."""
+LOCK_SECONDS = 5
+"""How long the end of another replacement is waited for."""
 ARRIVE_SECONDS = 10
 """How long after the swap the target's address may still lead nowhere."""
 LISTS = {
@@ -28,7 +32,7 @@ LISTS = {
     "shared_preload_libraries", "temp_tablespaces", "unix_socket_directories",
 }  # fmt: skip
 """Settings whose stored value is already quoted, item by item (pg_dump's GUC_LIST_QUOTE)."""
-WAYS = ("rehearsal", "before", "replaced")
+OURS = re.compile(r".+(_rehearsal_\d+_[0-9a-f]{8}|_(?:before|replaced)_\d+)")
 """What is added to the target's name: the scratch, what it was before, what is to be dropped."""
 
 
@@ -45,11 +49,12 @@ class PostgreSQLReplacement:
     environment: str
     names: Collection[str]
     number: int
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Of this attempt alone: one that was taken for lost and wakes up finds no other's scratch."""
 
     # Names
 
-    def _named(self, way: str, number: int | None = None) -> str:
-        ending = f"_{way}_{self.number if number is None else number}"
+    def _named(self, ending: str) -> str:
         head = self.target.name.encode()[: NAME_BYTES - len(ending)].decode(errors="ignore")
         return head + ending
 
@@ -59,7 +64,7 @@ class PostgreSQLReplacement:
         there = self.admin
         return replace(
             self.target,
-            name=self._named("rehearsal"),
+            name=self._named(f"_rehearsal_{self.number}_{self.token}"),
             host=there.host,
             port=there.port,
             options=there.options,
@@ -68,18 +73,42 @@ class PostgreSQLReplacement:
     @property
     def kept(self) -> str:
         """The name of the database as it was before."""
-        return self._named("before")
+        return self._named(f"_before_{self.number}")
 
-    def _own(self, connection: BaseDatabaseWrapper) -> dict[str, tuple[str, int]]:
-        """The databases that replacements of this target left: name to way and number."""
-        found = {}
+    @property
+    def kept_at(self) -> Address:
+        """Where that database is."""
+        return replace(self.scratch, name=self.kept)
+
+    @property
+    def _aside(self) -> str:
+        """The name of what is to be dropped."""
+        return self._named(f"_replaced_{self.number}")
+
+    def _own(self, connection: BaseDatabaseWrapper) -> set[str]:
+        """The names of the databases that replacements of this target left.
+
+        Those that once were the target carry its enrollment; somebody else's copy of a like name
+        does not.
+        """
+        server = proof.locate(connection).server
         with connection.cursor() as cursor:
-            cursor.execute("SELECT datname FROM pg_database WHERE NOT datistemplate")
-            for (name,) in cursor.fetchall():
-                parts = re.fullmatch(rf".+_({'|'.join(WAYS)})_(\d+)", name)
-                if parts and name == self._named(parts[1], int(parts[2])):
-                    found[name] = (parts[1], int(parts[2]))
+            cursor.execute("SELECT oid, datname FROM pg_database WHERE NOT datistemplate")
+            there = cursor.fetchall()
+        found = set()
+        for oid, name in there:
+            parts = OURS.fullmatch(name)
+            if not parts or name != self._named(parts[1]):
+                continue
+            was_target = proof.mark(connection, oid) == f"{self.environment}/{server}/{oid}"
+            if parts[1].startswith("_rehearsal_") or was_target:
+                found.add(name)
         return found
+
+    def keeps(self) -> bool:
+        """Whether there is something to go back to. Raises Refused."""
+        with self._administration() as connection:
+            return self.kept in self._own(connection)
 
     # Proof
 
@@ -116,7 +145,7 @@ class PostgreSQLReplacement:
                 "create databases."
             ) from error
         with closing(connection):
-            if proof.is_pooled(connection):
+            if is_pooled(connection):
                 raise Refused(
                     f"A pooler such as pgbouncer answers at {self.admin.shown}, and databases "
                     "cannot be renamed through it. Set TARGET_ADMIN to the direct address of the "
@@ -131,15 +160,29 @@ class PostgreSQLReplacement:
                         "TARGET_ADMIN leads to the target database itself, which cannot be renamed "
                         "from within. Name another database there, such as postgres."
                     )
-                cursor.execute(
-                    "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))",
-                    [f"rehearsal: replace {self.target.name}"],
+                self._lock(cursor)
+            try:
+                yield connection
+            finally:
+                # Closing is not waited for; the next to come must not meet our own lock.
+                with suppress(Error), connection.cursor() as cursor:
+                    cursor.execute("SELECT pg_advisory_unlock_all()")
+
+    def _lock(self, cursor: object) -> None:
+        """Take the lock on replacing this target; a killed predecessor may hold it for a moment."""
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            cursor.execute(  # type: ignore[attr-defined]
+                "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))",
+                [f"rehearsal: replace {self.target.name}"],
+            )
+            if cursor.fetchone()[0]:  # type: ignore[attr-defined]
+                return
+            if time.monotonic() > deadline:
+                raise Refused(
+                    f"Another process is replacing {self.target.name} now: wait for its end."
                 )
-                if not cursor.fetchone()[0]:
-                    raise Refused(
-                        f"Another process is replacing {self.target.name} now: wait for its end."
-                    )
-            yield connection
+            time.sleep(0.05)
 
     def enroll(self) -> str:
         """Mark the target as one that may be replaced; returns the mark. Raises Refused."""
@@ -167,14 +210,15 @@ class PostgreSQLReplacement:
     def heal(self) -> list[str]:
         """Drop what earlier replacements left, but not what this rehearsal keeps; their names."""
         with self._administration() as connection:
-            dropped = [
-                name
-                for name, (way, number) in self._own(connection).items()
-                if way != "before" or number != self.number
-            ]
+            dropped = sorted(self._own(connection) - {self.kept})
             for name in dropped:
                 self._drop(connection, name)
         return dropped
+
+    def discard(self) -> None:
+        """Drop the scratch, if it is there; what cannot be done now, `heal` does."""
+        with suppress(Refused, Error), self._administration() as connection:
+            self._drop(connection, self.scratch.name)
 
     def _drop(self, connection: BaseDatabaseWrapper, name: str) -> None:
         quoted = connection.ops.quote_name(name)
@@ -209,11 +253,13 @@ class PostgreSQLReplacement:
             "LC_CTYPE": _literal(cursor, like["datctype"]),
             "CONNECTION LIMIT": str(like["datconnlimit"]),
         }
-        provider = {"i": "icu", "b": "builtin"}.get(like.get("datlocprovider", "c"))
-        if provider:
-            locale = like.get("datlocale") or like.get("daticulocale")
+        provider = {"i": "icu", "b": "builtin", "c": "libc"}.get(like.get("datlocprovider", ""))
+        if provider:  # PostgreSQL 13 and 14 know one alone
             options["LOCALE_PROVIDER"] = provider
+        if locale := like.get("datlocale") or like.get("daticulocale"):
             options[f"{provider}_LOCALE".upper()] = _literal(cursor, locale)
+        if rules := like.get("daticurules"):
+            options["ICU_RULES"] = _literal(cursor, rules)
         said = " ".join(f"{name} {value}" for name, value in options.items())
         return f"CREATE DATABASE {quote(self.scratch.name)} TEMPLATE template0 {said}"
 
@@ -258,9 +304,16 @@ class PostgreSQLReplacement:
         dies, and whenever, the target is the old database or the new one. Raises Refused.
         """
         with self._administration() as connection:
+            if self.source:
+                proof.apart(self.source, self.target)
             self._prove_here(connection)
             left = self._own(connection)
-            aside = self.kept if self.kept not in left else self._named("replaced")
+            if self.scratch.name not in left:
+                raise Refused(
+                    f"The database {self.scratch.name}, which was made ready, is gone: another "
+                    "attempt has swept it away. Nothing was changed; see what came of that one."
+                )
+            aside = self.kept if self.kept not in left else self._aside
             took = self._rename(connection, self.target.name, aside, self.scratch.name)
             self._arrived(self._place(connection, self.target.name).oid)
             return took
@@ -293,10 +346,10 @@ class PostgreSQLReplacement:
                     f"There is no database {self.kept} to go back to: a later rehearsal dropped "
                     "it, or it was put back already. Restore a snapshot instead."
                 )
-            aside = self._named("replaced")
-            self._drop(connection, aside)
-            took = self._rename(connection, self.target.name, aside, self.kept)
-            self._drop(connection, aside)
+            for name in self._own(connection) & {self._aside}:
+                self._drop(connection, name)
+            took = self._rename(connection, self.target.name, self._aside, self.kept)
+            self._drop(connection, self._aside)
             return took
 
     def _rename(self, connection: BaseDatabaseWrapper, old: str, aside: str, new: str) -> float:

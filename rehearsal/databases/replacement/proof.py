@@ -89,15 +89,6 @@ def mark(connection: BaseDatabaseWrapper, oid: int) -> str:
     return str(settings.get(MARK, ""))
 
 
-def is_pooled(connection: BaseDatabaseWrapper) -> bool:
-    """Whether a pooler such as pgbouncer stands between: the process number is then its own."""
-    connection.ensure_connection()
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_backend_pid()")
-        (pid,) = cursor.fetchone()
-    return bool(connection.connection.info.backend_pid != pid)
-
-
 @contextmanager
 def _lock(connection: BaseDatabaseWrapper) -> Iterator[int]:
     """Hold an advisory lock with a number nobody else has, in a transaction: poolers keep that."""

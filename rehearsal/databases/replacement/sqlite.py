@@ -5,12 +5,15 @@ The file itself is never exchanged: processes that hold it open would go on with
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
+import secrets
 import sqlite3
 import time
-from collections.abc import Collection
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rehearsal.databases.address import Address
@@ -33,23 +36,48 @@ class SQLiteReplacement:
     environment: str
     names: Collection[str]
     number: int
+    token: str = field(default_factory=lambda: secrets.token_hex(4))
+    """Of this attempt alone: one that was taken for lost and wakes up finds no other's scratch."""
 
     @property
     def path(self) -> Path:
         return Path(self.target.name).resolve()
 
     def _named(self, way: str) -> Path:
-        return self.path.with_name(f"{self.path.name}.{way}-{self.number}")
+        return self.path.with_name(f"{self.path.name}.rehearsal-{self.number}-{way}")
 
     @property
     def scratch(self) -> Address:
         """Where the new database is made ready."""
-        return replace(self.target, name=str(self._named("rehearsal")))
+        return replace(self.target, name=str(self._named(f"scratch-{self.token}")))
 
     @property
     def kept(self) -> str:
         """The file with the database as it was before."""
         return str(self._named("before"))
+
+    @property
+    def kept_at(self) -> Address:
+        """Where that database is."""
+        return replace(self.target, name=self.kept)
+
+    def keeps(self) -> bool:
+        """Whether there is something to go back to."""
+        return Path(self.kept).is_file()
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock on replacing this target; a killed process holds none. Raises Refused."""
+        descriptor = os.open(self._mark_path(), os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise Refused(
+                f"Another process is replacing {self.path.name} now: wait for its end."
+            ) from None
+        finally:
+            os.close(descriptor)
 
     def prove(self) -> list[str]:
         """Prove that the target may be replaced; returns the proofs. Raises Refused."""
@@ -104,14 +132,19 @@ class SQLiteReplacement:
 
     def heal(self) -> list[str]:
         """Remove what earlier replacements left, but not what this rehearsal keeps; their names."""
-        own = re.compile(re.escape(self.path.name) + r"\.(rehearsal|before|replaced)-(\d+)")
+        self._entitled()
+        own = re.compile(re.escape(self.path.name) + r"\.rehearsal-\d+-(before|aside|scratch-\w+)")
         removed = []
-        for path in sorted(self.path.parent.iterdir()):
-            parts = own.fullmatch(path.name)
-            if parts and (parts[1] != "before" or int(parts[2]) != self.number):
-                _remove(path)
-                removed.append(path.name)
+        with self._alone():
+            for path in sorted(self.path.parent.iterdir()):
+                if own.fullmatch(path.name) and path != Path(self.kept):
+                    _remove(path)
+                    removed.append(path.name)
         return removed
+
+    def discard(self) -> None:
+        """Remove the scratch, if it is there."""
+        _remove(Path(self.scratch.name))
 
     def prepare(self) -> Address:
         """Make the scratch: an empty file beside the target."""
@@ -128,27 +161,44 @@ class SQLiteReplacement:
         rolls it back to the old database. Raises Refused.
         """
         self.prove()
-        kept = Path(self.kept)
-        if not kept.exists():
-            part = self._named("replaced")
-            _remove(part)
-            self._copy(self.path, part)
-            part.rename(kept)
-        took = self._copy(Path(self.scratch.name), self.path)
-        _remove(Path(self.scratch.name))
-        return took
+        with self._alone():
+            scratch = Path(self.scratch.name)
+            if not scratch.is_file():
+                raise Refused(
+                    f"The file {scratch.name}, which was made ready, is gone: another attempt has "
+                    "swept it away. Nothing was changed; see what came of that one."
+                )
+            if not self.keeps():
+                part = self._named("aside")
+                _remove(part)
+                self._copy(self.path, part)
+                part.rename(self.kept)
+            self._same_pages(scratch)
+            took = self._copy(scratch, self.path)
+            _remove(scratch)
+            return took
 
     def roll_back(self) -> float:
         """Put back what this rehearsal replaced; the seconds it took. Raises Refused."""
         self.prove()
-        if not Path(self.kept).is_file():
-            raise Refused(
-                f"There is no file {Path(self.kept).name} to go back to: a later rehearsal removed "
-                "it, or it was put back already. Restore a snapshot instead."
-            )
-        took = self._copy(Path(self.kept), self.path)
-        _remove(Path(self.kept))
-        return took
+        with self._alone():
+            if not self.keeps():
+                raise Refused(
+                    f"There is no file {Path(self.kept).name} to go back to: a later rehearsal "
+                    "removed it, or it was put back already. Restore a snapshot instead."
+                )
+            took = self._copy(Path(self.kept), self.path)
+            _remove(Path(self.kept))
+            return took
+
+    def _same_pages(self, scratch: Path) -> None:
+        """Give the scratch the target's size of pages, which cannot change in the WAL mode."""
+        with closing(sqlite3.connect(self.path)) as old, closing(sqlite3.connect(scratch)) as new:
+            sizes = [one.execute("PRAGMA page_size").fetchone()[0] for one in (old, new)]
+            if sizes[0] != sizes[1]:
+                new.execute("PRAGMA journal_mode=DELETE")
+                new.execute(f"PRAGMA page_size={sizes[0]}")
+                new.execute("VACUUM")
 
     def _copy(self, source: Path, target: Path) -> float:
         began = time.monotonic()

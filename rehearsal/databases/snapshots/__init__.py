@@ -11,6 +11,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +23,7 @@ from rehearsal.databases.address import Address
 from rehearsal.databases.snapshots import postgresql, sqlite
 from rehearsal.databases.snapshots.adoption import adopted
 from rehearsal.databases.snapshots.manifest import Manifest, SnapshotError, intact, read
-from rehearsal.databases.snapshots.postgresql import Work
+from rehearsal.databases.snapshots.postgresql import Work, stopped
 
 ENGINES: dict[str, ModuleType] = {"postgresql": postgresql, "sqlite": sqlite}
 FOLDER = "snapshots"
@@ -50,15 +53,15 @@ def of_rehearsal(number: int) -> Path:
 def take(source: Address, folder: Path, *, target: Address | None, work: Work) -> Snapshot:
     """Take a snapshot of `source` into `folder`, whole or not at all. Raises SnapshotError."""
     engine = _engine(source)
-    with _Part(folder) as part:
+    with _part(folder, work) as part:
         manifest = engine.take(source, target, part, work)
         manifest.save(part)
     return Snapshot(folder, manifest)
 
 
-def adopt(path: Path, folder: Path, *, vendor: str, max_age_hours: int) -> Snapshot:
+def adopt(path: Path, folder: Path, *, vendor: str, max_age_hours: int, work: Work) -> Snapshot:
     """Adopt an archive that somebody else made, at most so old. Raises SnapshotError."""
-    with _Part(folder) as part:
+    with _part(folder, work) as part:
         manifest = adopted(path, part, vendor, max_age_hours)
         manifest.save(part)
     return Snapshot(folder, manifest)
@@ -106,25 +109,18 @@ def _engine(source: Address) -> ModuleType:
     return ENGINES[source.vendor]
 
 
-class _Part:
-    """A folder that gets its name only when what is in it is whole."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.part = folder.with_name(f"{folder.name}.part")
-
-    def __enter__(self) -> Path:
-        for path in (self.part, self.folder):
-            if path.exists():
-                shutil.rmtree(path)
-        self.part.mkdir(mode=0o700)
-        return self.part
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is None:
-            self.part.rename(self.folder)
-        else:
-            shutil.rmtree(self.part, ignore_errors=True)
+@contextmanager
+def _part(folder: Path, work: Work) -> Iterator[Path]:
+    """A folder of this attempt alone, which gets its name when what is in it is whole."""
+    part = Path(tempfile.mkdtemp(prefix=f"{folder.name}.part-", dir=folder.parent))
+    try:
+        yield part
+        stopped(work)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 __all__ = [

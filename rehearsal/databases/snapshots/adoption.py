@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rehearsal.databases.snapshots import clients
 from rehearsal.databases.snapshots.manifest import Manifest, SnapshotError, sha256, sums
+from rehearsal.databases.snapshots.postgresql import room
 
 LIST_SECONDS = 120
 CREATED = re.compile(r";\s+Archive created at (\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
@@ -28,6 +29,8 @@ def adopted(path: Path, folder: Path, vendor: str, max_age_hours: int) -> Manife
     if not path.exists():
         raise SnapshotError(f"There is no archive {path}. Correct REHEARSAL['SNAPSHOT'].")
     vouched = _vouched(path)
+    files = [p for p in path.rglob("*") if p.is_file()] if path.is_dir() else [path]
+    room(folder, sum(p.stat().st_size for p in files))
     copied = folder / (path.name if path.is_file() else "dump")
     if path.is_dir():
         shutil.copytree(path, copied)

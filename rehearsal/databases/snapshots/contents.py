@@ -16,12 +16,12 @@ from rehearsal.databases.address import Address
 JOBS = 2
 SETTINGS = (
     # What decides how a value reads as text.
-    "SET datestyle = 'ISO, YMD'", "SET intervalstyle = 'postgres'", "SET timezone = 'UTC'",
-    "SET extra_float_digits = 1", "SET bytea_output = 'hex'", "SET xmloption = 'content'",
-    "SET lc_monetary = 'C'", "SET search_path = ''",
+    "datestyle = 'ISO, YMD'", "intervalstyle = 'postgres'", "timezone = 'UTC'",
+    "extra_float_digits = 1", "bytea_output = 'hex'", "xmloption = 'content'",
+    "lc_monetary = 'C'", "search_path = ''",
     # Rows that a policy hides would be missing from the dump, too: better an error.
-    "SET row_security = off",
-    "SET statement_timeout = 0", "SET idle_in_transaction_session_timeout = 0",
+    "row_security = off",
+    "statement_timeout = 0", "idle_in_transaction_session_timeout = 0",
 )  # fmt: skip
 OURS = "n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 NOT_EXTENSIONS = "NOT EXISTS (SELECT FROM pg_depend e WHERE e.objid = {} AND e.deptype = 'e')"
@@ -34,8 +34,9 @@ TABLES = (
 )
 # Summed, so that the order of rows does not matter; a count of equal rows still does.
 ROWS = (
-    'SELECT count(*), coalesce(sum(hashtextextended(t::text COLLATE "C", 0)::numeric), 0)::text'
-    " || '/' || coalesce(sum(hashtextextended(t::text COLLATE \"C\", 1)::numeric), 0)::text"
+    # (t.*) is the row even where a column is called t.
+    'SELECT count(*), coalesce(sum(hashtextextended((t.*)::text COLLATE "C", 0)::numeric), 0)::text'
+    " || '/' || coalesce(sum(hashtextextended((t.*)::text COLLATE \"C\", 1)::numeric), 0)::text"
     " FROM ONLY {} t"
 )
 SEQUENCES = (
@@ -85,8 +86,13 @@ STRUCTURE = {
         f" AND {NOT_EXTENSIONS.format('p.oid')}"
     ),
     "extension": "SELECT extname, '' FROM pg_extension",
-    "large objects": "SELECT 'count', count(*)::text FROM pg_largeobject_metadata",
 }
+LARGE_OBJECTS = "large objects"
+"""They are counted and digested like the rows of a table."""
+LARGE = (
+    "SELECT count(*), coalesce(sum(hashtextextended(oid || md5(lo_get(oid)), 0)::numeric), 0)::text"
+    " FROM pg_largeobject_metadata HAVING count(*) > 0"
+)
 
 
 @contextmanager
@@ -96,13 +102,17 @@ def session(at: Address, snapshot: str = "") -> Iterator[BaseDatabaseWrapper]:
     With `snapshot`, it sees what the transaction that exported it sees. Raises django.db.Error.
     """
     with closing(at.connect()) as connection, connection.cursor() as cursor:
-        with suppress(Error):  # PostgreSQL 13 does not have it
-            cursor.execute("SET client_connection_check_interval = '500ms'")
-        for setting in SETTINGS:
-            cursor.execute(setting)
         cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         if snapshot:
             cursor.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+        # Of this transaction alone: behind a pooler, the next client gets this server process.
+        for setting in SETTINGS:
+            cursor.execute(f"SET LOCAL {setting}")
+        # PostgreSQL 13 does not have it.
+        cursor.execute(
+            "SELECT set_config(name, '500ms', true) FROM pg_catalog.pg_settings"
+            " WHERE name = 'client_connection_check_interval'"
+        )
         yield connection
 
 
@@ -145,6 +155,10 @@ def rows(
                     say(f"{len(found)} of {len(names)} tables counted and digested.")
 
         _share(names, count)
+        with connection.cursor() as cursor:
+            cursor.execute(LARGE)
+            if large := cursor.fetchone():
+                found[LARGE_OBJECTS] = list(large)
     return found
 
 

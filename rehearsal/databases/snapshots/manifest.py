@@ -60,9 +60,12 @@ class Manifest:
         return hashlib.sha256(said.encode()).hexdigest()
 
     def save(self, folder: Path) -> None:
+        (folder / MANIFEST).write_text(self._text())
+
+    def _text(self) -> str:
         said = asdict(self)
         said["sha256"] = _digest(said)
-        (folder / MANIFEST).write_text(json.dumps(said, indent=1, sort_keys=True))
+        return json.dumps(said, indent=1, sort_keys=True)
 
 
 def _digest(said: dict[str, Any]) -> str:
@@ -72,10 +75,12 @@ def _digest(said: dict[str, Any]) -> str:
 def read(folder: Path) -> Manifest:
     """The manifest of the snapshot in a folder; raises SnapshotError when there is none."""
     try:
-        said = json.loads((folder / MANIFEST).read_text())
-        if said.pop("sha256") != _digest(said):
+        text = (folder / MANIFEST).read_text()
+        said = json.loads(text)
+        found = Manifest(**{one.name: said[one.name] for one in fields(Manifest)})
+        if found._text() != text:
             raise ValueError("its own digest differs")
-        return Manifest(**{one.name: said[one.name] for one in fields(Manifest)})
+        return found
     except FileNotFoundError:
         raise SnapshotError(
             f"There is no snapshot in {folder.name}: it was not taken to its end. Take it again."

@@ -19,6 +19,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from rehearsal import command
 from rehearsal.conf import redactor
 from rehearsal.databases.address import Address
+from rehearsal.databases.pooler import is_pooled
 from rehearsal.databases.snapshots import clients, contents
 from rehearsal.databases.snapshots.manifest import Manifest, SnapshotError, differences, sums
 
@@ -63,6 +64,11 @@ def take(source: Address, target: Address | None, folder: Path, work: Work) -> M
     began = time.monotonic()
     try:
         with contents.session(source) as connection, connection.cursor() as cursor:
+            if is_pooled(connection):
+                raise SnapshotError(
+                    f"A pooler such as pgbouncer answers at the source {source.shown}, and a dump "
+                    "needs sessions of its own there. Let SOURCE name the server's direct address."
+                )
             cursor.execute(
                 "SELECT current_setting('server_version'), pg_database_size(current_database()),"
                 " pg_export_snapshot()"
@@ -96,7 +102,7 @@ def take(source: Address, target: Address | None, folder: Path, work: Work) -> M
             f"The source {source.shown} cannot be read: {_first(error)}. Let its role read every "
             "table and sequence (GRANT pg_read_all_data), and large objects if there are any."
         ) from error
-    _stopped(work)
+    stopped(work)
     if not tables:
         raise SnapshotError(
             f"The source {source.shown} holds no table, so nothing was taken. Correct SOURCE."
@@ -203,7 +209,7 @@ def verify(manifest: Manifest, target: Address, work: Work) -> list[str]:
             same = str(server_version(connection)) == manifest.server.split(".")[0]
     except Error as error:
         raise SnapshotError(f"What was restored cannot be read: {_first(error)}.") from error
-    _stopped(work)
+    stopped(work)
     if manifest.adopted:
         return [] if rows else ["no table was restored"]
     return differences(manifest, found, same_version=same)
@@ -247,7 +253,7 @@ def _run(
         )
     except command.CommandError as error:
         raise SnapshotError(f"{name} could not be started: {error}") from error
-    _stopped(work)
+    stopped(work)
     if finished.code != 0:
         told = next((line for line in said if "error" in line or "FATAL" in line), " ".join(said))
         where = f" on {at.shown}" if at else ""
@@ -263,12 +269,13 @@ def room(folder: Path, size: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise SnapshotError(
-            f"{folder.parent} has {free / 1e6:.0f} MB free, and the database has {size / 1e6:.0f} "
-            "MB: make room, or set REHEARSAL['FOLDER'] to a larger disk."
+            f"{folder} has {free / 1e6:.0f} MB free, and {size / 1e6:.0f} MB are needed: make "
+            "room, or set REHEARSAL['FOLDER'] to a larger disk."
         )
 
 
-def _stopped(work: Work) -> None:
+def stopped(work: Work) -> None:
+    """Raises SnapshotError when somebody asked for the end."""
     if work.stop.is_set():
         raise SnapshotError("Stopped before it was done.")
 

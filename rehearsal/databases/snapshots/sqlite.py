@@ -13,7 +13,7 @@ from typing import Any
 
 from rehearsal.databases.address import Address
 from rehearsal.databases.snapshots.manifest import Manifest, SnapshotError, differences, sums
-from rehearsal.databases.snapshots.postgresql import Work, _stopped, room
+from rehearsal.databases.snapshots.postgresql import Work, room, stopped
 
 DUMP = "database.sqlite3"
 STEP_PAGES = 4096
@@ -49,6 +49,8 @@ def take(source: Address, target: Address | None, folder: Path, work: Work) -> M
 
 def restore(archive: Path, manifest: Manifest, target: Address, work: Work) -> None:
     """Copy an archive into an empty database; raises SnapshotError."""
+    # The new database, and beside it what the target was before.
+    room(Path(target.name).parent, 2 * archive.stat().st_size)
     with _opened(archive, "ro") as old, closing(sqlite3.connect(target.name)) as new:
         _copy(old, new, work)
 
@@ -87,7 +89,7 @@ def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
 def _copy(old: sqlite3.Connection, new: sqlite3.Connection, work: Work) -> None:
     def tell(_: int, left: int, total: int) -> None:
         work.say(f"{(total - left) * 100 // max(total, 1)} % copied.")
-        _stopped(work)
+        stopped(work)
 
     old.backup(new, pages=STEP_PAGES, progress=tell)
 
@@ -106,7 +108,7 @@ def _contents(connection: sqlite3.Connection, work: Work) -> dict[str, Any]:
         if kind == b"table" and not name.startswith(b"sqlite_stat") and not virtual:
             tables[name.decode(errors="replace")] = _rows(connection, name)
             work.say(f"{len(tables)} tables counted and digested.")
-            _stopped(work)
+            stopped(work)
     positions = {}
     if "sqlite_sequence" in tables:
         for name, last in connection.execute("SELECT name, seq FROM sqlite_sequence"):

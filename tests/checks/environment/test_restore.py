@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +12,19 @@ import pytest
 from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import CommandError, call_command
+from django.db import connections
 
 from demo import servers
+from rehearsal import decisions, tasks
 from rehearsal.checks import base
-from rehearsal.checks.environment import mail
-from rehearsal.databases import snapshots
+from rehearsal.checks.environment import mail, restore, survey
+from rehearsal.databases import replacement, snapshots
 from rehearsal.databases.address import Address, AddressError, of
-from tests.conftest import statuses
+from rehearsal.databases.replacement.postgresql import PostgreSQLReplacement
+from rehearsal.middleware import restoring
+from rehearsal.models import CheckItem
+from tests.conftest import _end_shared as end_shared_worker
+from tests.conftest import statuses, wait_for
 from tests.databases.test_replacement import address, content, databases, execute, made
 from tests.databases.test_snapshots import vouch
 from tests.test_views import at, begin, said, signed_in, work
@@ -40,6 +46,13 @@ PASSWORD = make_password("correct horse", hasher="pbkdf2_sha256")
 def allow_databases(django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else is on the tests' broker, so nobody needs seconds to answer."""
+    end_shared_worker()
+    monkeypatch.setattr(survey, "CONTROL_SECONDS", 0.1)
 
 
 @pytest.fixture
@@ -68,10 +81,12 @@ def pair(
             execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
 
 
-def perform(check: str, number: int = 7) -> tuple[str, str, base.Report]:
+def perform(
+    check: str, number: int = 7, holds: Callable[[], bool] = lambda: True
+) -> tuple[str, str, base.Report]:
     """Status, sentence and report of a check of section 1."""
     now = datetime.datetime.now(datetime.UTC)
-    report = base.Report("a line", base.Rehearsed(number, "0" * 40, now))
+    report = base.Report("a line", base.Rehearsed(number, "0" * 40, now), holds=holds)
     try:
         base.build(f"rehearsal.checks.environment.{check}", {}).run(report)
     except base.Outcome as outcome:
@@ -206,6 +221,76 @@ def test_production_as_target(pair: tuple[Address, Address], settings: object) -
     assert content("office_production") == "production"
 
 
+def test_records_in_the_target(
+    pair: tuple[Address, Address], settings: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alias of their own, and the same database behind it."""
+    perform("Snapshot")
+    staging = address("office_staging")
+    own = {"NAME": staging.name, "HOST": staging.host, "PORT": staging.port}
+    own |= {"USER": staging.user, "PASSWORD": staging.password}
+    monkeypatch.setitem(connections.settings, "own", connections.settings["rehearsal"] | own)
+    settings.REHEARSAL = {**settings.REHEARSAL, "DATABASE": "own"}  # type: ignore[attr-defined]
+    status, told, _ = perform("Restore")
+    assert (status, "The records of rehearsals are in the target" in told) == ("failed", True), told
+    assert content("office_staging") == "old"
+
+
+def test_snapshot_without_accounts(pair: tuple[Address, Address]) -> None:
+    """Whether credentials were reset cannot be seen where there are none."""
+    execute("DELETE FROM auth_user", "office_production")
+    perform("Snapshot")
+    status, told, _ = perform("Restore")
+    assert (status, "holds no account (6 are in the target)" in told) == ("inconclusive", True)
+    assert content("office_staging") == "old"
+    assert [name for name in databases() if "_rehearsal_" in name] == []
+
+
+def test_role_that_may_not_create_databases(
+    pair: tuple[Address, Address], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    perform("Snapshot")
+    execute("DROP ROLE IF EXISTS office_clerk")
+    execute("CREATE ROLE office_clerk LOGIN PASSWORD 'clerk'")
+    at = pair[1]
+    url = f"postgresql://office_clerk:clerk@{at.host}:{at.port}/{at.name}"
+    monkeypatch.setenv("OFFICE_STAGING_URL", url)
+    status, told, _ = perform("Restore")
+    execute("DROP ROLE office_clerk")
+    assert status == "failed"
+    assert "permission denied to create database. Let the role of TARGET_ADMIN create" in told
+
+
+def test_claim_that_is_gone_stops_before_the_swap(pair: tuple[Address, Address]) -> None:
+    """A worker that was frozen and taken for lost asks whether the item is still its own."""
+    perform("Snapshot")
+    status, told, _ = perform("Restore", holds=lambda: False)
+    assert (status, told) == ("inconclusive", "Stopped before the swap; staging is as it was.")
+    assert content("office_staging") == "old"
+
+
+def test_sessions_outside_the_database(pair: tuple[Address, Address], settings: object) -> None:
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.cache"  # type: ignore[attr-defined]
+    execute("INSERT INTO django_session VALUES ('theirs', 'x', now())", "office_production")
+    perform("Snapshot")
+    execute("UPDATE auth_user SET username = 'ben' WHERE id = 1", "office_staging")
+    status, told, _ = perform("Restore")
+    assert (status, "ben would be user1" in told) == ("failed", True), told
+    assert content("office_staging") == "old"
+    execute("UPDATE auth_user SET password = 'other' WHERE id = 1", "office_staging")
+    status, told, report = perform("Restore")
+    assert status == "passed", told
+    assert "1 of the snapshot removed; what django.contrib.sessions" in str(report.facts)
+    assert execute("SELECT count(*) FROM django_session", "office_staging") == [(0,)]
+
+
+def test_a_client_that_saw_nothing_measures_nothing() -> None:
+    nowhere = Address("django.db.backends.postgresql", "nowhere", "127.0.0.1", "1")
+    with restore.watched(nowhere, patience=0.2) as gaps:
+        pass
+    assert gaps == []
+
+
 def test_enrolling_asks_for_the_name(pair: tuple[Address, Address]) -> None:
     with pytest.raises(CommandError, match="'office_staging' was expected, 'y' was given"):
         call_command("rehearsal_enroll", yes="y")
@@ -279,12 +364,73 @@ def test_roll_back_on_the_page(pair: tuple[Address, Address]) -> None:
     assert f"<code>{kept}</code>" in page
     assert client.get(at("{n}/roll-back/", rehearsal)).status_code == 405
     assert content("office_staging") == "production"
+    session = SessionStore().encode({"_auth_user_id": "3", "_auth_user_backend": "any"})
+    for key, name in (("since", "office_staging"), ("before", kept)):
+        execute(f"INSERT INTO django_session VALUES ('{key}', '{session}', now())", name)
+    other = begin("Passes")
+    answer = client.post(at("{n}/roll-back/", rehearsal), {"ref": "1.2"})
+    assert f"Rehearsal {other.number} is at work on staging" in said(answer)
+    assert statuses(rehearsal) == ["passed", "passed", "passed"]
+    tasks.cancel(other.number, by="tester")
     answer = client.post(at("{n}/roll-back/", rehearsal), {"ref": "1.2"})
     assert "is in place again" in said(answer)
     assert content("office_staging") == "old"
     assert kept not in databases()
+    found = execute("SELECT session_key FROM django_session ORDER BY 1", "office_staging")
+    assert found == [("before",), ("since",)]  # who signed in since stays so
     assert statuses(rehearsal) == ["passed", "inconclusive", "passed"]
     rehearsal.refresh_from_db()
     assert rehearsal.verdict == "red"
     again = client.post(at("{n}/roll-back/", rehearsal), {"ref": "1.2"})
     assert "keeps no database to go back to" in said(again)
+
+
+@pytest.mark.django_db(databases=["default", "rehearsal"], transaction=True)
+def test_no_tick_outlives_a_roll_back_that_was_killed(
+    pair: tuple[Address, Address], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The web process dies right after the exchange, before it can write anything."""
+    rehearsal = begin(text=DOCUMENT)
+    work(rehearsal)
+    exchange = PostgreSQLReplacement.roll_back
+
+    def die(way: PostgreSQLReplacement) -> float:
+        assert restoring()  # meanwhile, visitors are told to come back in a moment
+        exchange(way)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(PostgreSQLReplacement, "roll_back", die)
+    with pytest.raises(KeyboardInterrupt):
+        decisions.roll_back(rehearsal.number, by="tester")
+    assert content("office_staging") == "old"
+    assert statuses(rehearsal) == ["passed", "inconclusive", "passed"]
+    with pytest.raises(decisions.Refused, match="There is no office_staging_before"):
+        decisions.roll_back(rehearsal.number, by="tester")
+
+
+@pytest.mark.django_db(databases=["default", "rehearsal"], transaction=True)
+def test_the_way_back_is_known_after_a_lost_worker(
+    pair: tuple[Address, Address], monkeypatch: pytest.MonkeyPatch, settings: object
+) -> None:
+    """The worker is gone right after the swap; who looks at the page can go back all the same."""
+    settings.REHEARSAL = {**settings.REHEARSAL, "LEASE_SECONDS": 1}  # type: ignore[attr-defined]
+    rehearsal = begin(text=DOCUMENT)
+    items = CheckItem.objects.filter(rehearsal=rehearsal)
+    swap = PostgreSQLReplacement.swap
+
+    def vanish(way: PostgreSQLReplacement) -> float:
+        swap(way)
+        wait_for(lambda: items.get(number=2).evidence.get(replacement.KEPT))
+        raise SystemError
+
+    monkeypatch.setattr(PostgreSQLReplacement, "swap", vanish)
+    monkeypatch.setattr(tasks, "_settle", lambda *_: None)  # nobody is left to do it
+    tasks.perform.apply((items.get(number=1).pk, 1))
+    items.filter(number=1).update(status="passed", token="")
+    tasks.sweep(rehearsal.number)
+    tasks.perform.apply((items.get(number=2).pk, 1))
+    wait_for(lambda: tasks.sweep(rehearsal.number) or items.get(number=2).status == "failed")
+    assert content("office_staging") == "production"
+    tasks.cancel(rehearsal.number, by="tester")
+    decisions.roll_back(rehearsal.number, by="tester")
+    assert content("office_staging") == "old"
