@@ -46,6 +46,9 @@ QUIET_SECONDS = 5
 """After which a viewer hears the clock though nothing changed, and knows that it is connected."""
 LONGEST_SECONDS = 300
 """After which a stream ends: the browser asks for it again, and permissions are looked at anew."""
+AT_THE_DOOR = 8
+"""How many viewers are let in at once: each takes connections for a moment, and after a restart
+of the server all of them come together."""
 AGAIN_MILLISECONDS = 1000
 """How long a browser waits before it asks again for a stream that ended or broke."""
 
@@ -77,7 +80,8 @@ async def stream(request: HttpRequest, number: int) -> HttpResponseBase:
     the end one named `end`. 204, which ends the asking, where the server is not asynchronous."""
     if not isinstance(request, ASGIRequest):
         return HttpResponse(status=204)  # it would hold one of the server's workers for each viewer
-    entered = await sync_to_async(_enter)(request, number)
+    async with _watch().door:
+        entered = await sync_to_async(_enter)(request, number)
     if isinstance(entered, HttpResponse):
         return entered
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -107,11 +111,11 @@ def _enter(request: HttpRequest, number: int) -> View | HttpResponse:
         return HttpResponse()
 
     refused = view(request)
+    connections.close_all()  # a stream lasts, and must hold none
     return entered[0] if entered else refused
 
 
 async def _events(view: View) -> AsyncIterator[str]:
-    await sync_to_async(connections.close_all)()  # a stream lasts, and must hold none
     watch = _watch()
     ends = time.monotonic() + LONGEST_SECONDS
     with watch.watching(view.number):
@@ -136,6 +140,7 @@ class Watch:
     """Looks for all viewers of one event loop, as long as there are any."""
 
     def __init__(self) -> None:
+        self.door = asyncio.Semaphore(AT_THE_DOOR)
         self._viewers: Counter[int] = Counter()
         self._versions: dict[int, int] = {}
         self._changed = asyncio.Event()

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import datetime
 import logging
+import math
 import sys
 import time
+from collections import deque
 from typing import Any
 
 from django.apps import apps
@@ -155,6 +157,7 @@ def evidence(request: HttpRequest, number: int) -> HttpResponse:
 @permitted()
 def rows(request: HttpRequest, number: int) -> HttpResponse:
     """What changed since the version `seen`: 204 for nothing, 286 when nothing more will come."""
+    pause = _pace.asked(time.monotonic())
     stands = Rehearsal.objects.filter(pk=number).values_list("version", "started_at", "closed_at")
     if not (found := stands.first()):
         raise Http404(f"There is no rehearsal {number}.")
@@ -168,15 +171,17 @@ def rows(request: HttpRequest, number: int) -> HttpResponse:
     overview = page.Overview(get_object_or_404(page.shown(number)))
     if nothing_new and closed_at and overview.live:
         return HttpResponse(status=204)
-    return changes(request, overview, request.GET, status=200 if overview.live else STOP_POLLING)
+    status = 200 if overview.live else STOP_POLLING
+    return changes(request, overview, request.GET, status, max(pause, overview.poll_seconds))
 
 
 def changes(
-    request: HttpRequest, overview: page.Overview, asked: QueryDict, status: int
+    request: HttpRequest, overview: page.Overview, asked: QueryDict, status: int, pause: int = 0
 ) -> HttpResponse:
-    """The fragment that brings a page from the version it has seen to the present one."""
+    """The fragment that brings a page from the version it has seen to the present one; `pause` are
+    the seconds until it asks again, if not its usual ones."""
     seen = whole(asked.get("seen"), missing=-1)
-    context = news(overview, seen=seen, of=asked.get("of", ""))
+    context = news(overview, seen=seen, of=asked.get("of", "")) | {"pause": pause}
     return _render(request, "rehearsal/rows.html", context, status)
 
 
@@ -209,6 +214,29 @@ def news(overview: page.Overview, *, seen: int, of: str) -> dict[str, Any]:
     return context
 
 
+class Pace:
+    """How often pages may ask: once a second, and more rarely when many watch, so that watching
+    takes little of a process that has other work."""
+
+    ASKED_A_SECOND = 20
+    WINDOW = 20.0
+    """Seconds over which it is counted who watches."""
+
+    def __init__(self) -> None:
+        self._asked: deque[tuple[float, int]] = deque()
+
+    def asked(self, now: float) -> int:
+        """Count one that asks at `now`; returns the seconds after which it may ask again."""
+        while self._asked and self._asked[0][0] < now - self.WINDOW:
+            self._asked.popleft()
+        # Who was told to ask every three seconds stands for three who ask every second.
+        viewers = sum(pause for _, pause in self._asked) / self.WINDOW
+        pause = max(1, math.ceil(viewers / self.ASKED_A_SECOND))
+        self._asked.append((now, pause))
+        return pause
+
+
+_pace = Pace()
 _last_swept: dict[int, float] = {}
 
 

@@ -681,3 +681,25 @@ def test_while_the_projects_database_is_swapped_the_page_asks_for_patience(
     assert (response.status_code, response["Retry-After"]) == (503, "3")
     assert b'http-equiv="refresh"' in response.content
     assert client.post(at("{n}/cancel/", rehearsal)).status_code == 503
+
+
+def asking(viewers: int, seconds: int = 60) -> list[int]:
+    """How often `viewers` come to ask when each keeps to the pause it was told last."""
+    pace, told = views.Pace(), []
+    waiting = [(number / viewers, number) for number in range(viewers)]
+    while waiting:
+        waiting.sort()
+        now, number = waiting.pop(0)
+        pause = pace.asked(now)
+        if now > seconds / 2:
+            told.append(pause)
+        if now + pause < seconds:
+            waiting.append((now + pause, number))
+    return told
+
+
+def test_few_may_ask_each_second_and_many_only_as_often_as_one_process_bears() -> None:
+    assert set(asking(20)) == {1}
+    crowded = asking(200, 120)
+    assert min(crowded) > 5
+    assert len(crowded) / 60 < 1.2 * views.Pace.ASKED_A_SECOND

@@ -1,0 +1,364 @@
+"""How long a tick takes from the worker's report to those who watch, pushed and polled, and what a
+viewer costs.
+
+Real servers (uvicorn pushes, gunicorn is asked every second), real connections, and for one viewer
+a real browser up to the painted frame. A tick begins when the worker starts to perform an item that
+does nothing, so that what is measured is a little more than what is asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).parent.parent
+TICKS = 24
+LIMITS = {"pushed": 0.3, "polled": 1.3}
+"""Seconds aimed at, 95th percentile."""
+POLLERS_BESIDE_CHECKS = 200
+ROUNDS = 6
+
+
+def main() -> None:
+    from demo import servers
+
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        postgresql = stack.enter_context(servers.postgresql())
+        redis = stack.enter_context(servers.redis())
+        for name in ("project", "records"):
+            postgresql.create(name)
+        os.environ |= {
+            "DJANGO_SETTINGS_MODULE": "tests.browser.settings",
+            "TEST_POSTGRESQL_URL": postgresql.url("postgres"),
+            "TEST_REDIS_URL": redis.url(),
+            "TEST_LEASE_SECONDS": "30",
+        }
+        measure(folder)
+
+
+def measure(folder: Path) -> None:
+    import django
+
+    django.setup()
+    from django.core.management import call_command
+
+    call_command("migrate", verbosity=0)
+    for app in ("rehearsal", "django_celery_results"):
+        call_command("migrate", app, database="rehearsal", verbosity=0)
+    who = cookie()
+    found: dict[tuple[str, int], list[float]] = {}
+    cost: dict[tuple[str, int], float] = {}
+    with server("pushed", folder) as (address, pid):
+        found["pushed to the painted frame", 1] = painted(address, who)
+        for viewers in (1, 50, 300):
+            found["pushed", viewers], cost["pushed", viewers] = watched(
+                "pushed", address, pid, who, viewers
+            )
+    with server("polled", folder) as (address, pid):
+        for viewers in (1, 50):
+            found["polled", viewers], cost["polled", viewers] = watched(
+                "polled", address, pid, who, viewers
+            )
+        slower = beside_checks(address, who)
+    print(
+        f"{'':<30}{'viewers':>8}{'median':>9}{'95th':>8}{'at most':>9}{'CPU ms a viewer and s':>23}"
+    )
+    for (way, viewers), seconds in found.items():
+        limit = LIMITS[way.split()[0]]
+        spent = f"{cost[way, viewers]:.2f}" if (way, viewers) in cost else "-"
+        print(
+            f"{way:<30}{viewers:>8}{statistics.median(seconds):>9.3f}{worst(seconds):>8.3f}"
+            f"{limit:>9}{spent:>23}"
+        )
+    print(
+        f"24 checks beside {POLLERS_BESIDE_CHECKS} pollers take {slower:.2f} times as long as alone"
+    )
+    result = {
+        f"{'sse' if way == 'pushed' else 'polling'}_p95_seconds_{n}_viewers": round(worst(s), 3)
+        for (way, n), s in found.items()
+        if way in LIMITS
+    }
+    result["painted_p95_seconds"] = round(worst(found["pushed to the painted frame", 1]), 3)
+    result["checks_beside_200_pollers_over_alone"] = round(slower, 2)
+    print(json.dumps(result))
+
+
+def worst(seconds: list[float]) -> float:
+    """The 95th percentile."""
+    return sorted(seconds)[max(0, round(0.95 * len(seconds)) - 1)]
+
+
+def cookie() -> str:
+    """A session of somebody who may look."""
+    from django.conf import settings
+    from django.contrib.auth import get_user_model
+    from django.contrib.auth.models import Permission
+    from django.test import Client
+
+    person = get_user_model().objects.create_user("viewer")
+    person.user_permissions.add(Permission.objects.get(codename="view_rehearsal"))
+    client = Client()
+    client.force_login(person)
+    return f"{settings.SESSION_COOKIE_NAME}={client.cookies[settings.SESSION_COOKIE_NAME].value}"
+
+
+@contextmanager
+def server(way: str, folder: Path) -> Iterator[tuple[str, int]]:
+    """A web server that pushes or one that is polled: its address and its process."""
+    asynchronous = (
+        *("uvicorn", "tests.browser.asgi:application", "--lifespan", "off"),
+        *("--host", "127.0.0.1", "--port", "0"),
+    )
+    synchronous = (
+        *("gunicorn", "django.core.wsgi:get_wsgi_application()", "--workers", "3"),
+        *("--bind", "127.0.0.1:0", "--no-control-socket"),
+    )
+    log = folder / f"{way}.log"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *(asynchronous if way == "pushed" else synchronous)],
+            cwd=ROOT,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        deadline = time.monotonic() + 60
+        said = re.compile(r"(?:running on|Listening at:) (http://[\d.:]+)")
+        while not (found := said.search(log.read_text())):
+            if time.monotonic() > deadline or process.poll() is not None:
+                raise RuntimeError(f"the server did not come up:\n{log.read_text()}")
+            time.sleep(0.05)
+        yield found[1], process.pid
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def begin() -> object:
+    from rehearsal import tasks
+
+    lines = "".join(f"- [ ] {n} <!-- check: benchmarks.noop.Nothing -->\n" for n in range(TICKS))
+    return tasks.start(f"## Nothing\n{lines}", by="benchmark", revision="none")
+
+
+def tick(rehearsal: object) -> Iterator[tuple[int, float]]:
+    """Perform one item after the other at uneven times: the version reached, and when it began."""
+    from rehearsal import tasks
+    from rehearsal.models import CheckItem
+
+    for item in CheckItem.objects.filter(rehearsal=rehearsal):
+        time.sleep(random.uniform(0.4, 1.4))
+        began = time.time()
+        tasks.perform.apply((item.pk, item.attempt))
+        item.refresh_from_db()
+        yield item.changed_in, began
+
+
+def painted(address: str, who: str) -> list[float]:
+    """Seconds from each tick to the frame of a real browser that shows it."""
+    from playwright.sync_api import sync_playwright
+
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"  # playwright runs a loop in this thread
+    rehearsal = begin()
+    name, _, value = who.partition("=")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path="/usr/bin/chromium",
+            args=[
+                *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+                *("--disable-background-networking", "--disable-component-update"),
+            ],
+        )
+        context = browser.new_context(base_url=address)
+        context.add_cookies([{"name": name, "value": value, "url": address}])
+        opened = context.new_page()
+        opened.goto(f"/rehearsal/{rehearsal.number}/")  # type: ignore[attr-defined]
+        opened.evaluate("""() => {
+            window.seen = {};
+            new MutationObserver(() => {
+                const version = document.querySelector('#rehearsal-cursor [name=seen]').value;
+                if (!(version in window.seen)) {
+                    window.seen[version] = 0;
+                    requestAnimationFrame(() => { window.seen[version] = Date.now() / 1000; });
+                }
+            }).observe(document.body, {subtree: true, childList: true});
+        }""")
+        opened.wait_for_timeout(1000)
+        ticks = list(tick(rehearsal))
+        opened.wait_for_timeout(3000)
+        seen = {int(version): at for version, at in opened.evaluate("window.seen").items()}
+        browser.close()
+    return latencies([seen], ticks)
+
+
+def latencies(viewers: list[dict[int, float]], ticks: list[tuple[int, float]]) -> list[float]:
+    """For each viewer and tick, the seconds until a version as late as the tick's was there."""
+    found = []
+    for arrivals in viewers:
+        for version, began in ticks:
+            later = [at for reached, at in arrivals.items() if reached >= version and at]
+            assert later, f"a viewer never heard of version {version}"
+            found.append(min(later) - began)
+    return found
+
+
+def watched(way: str, address: str, pid: int, who: str, viewers: int) -> tuple[list[float], float]:
+    """The seconds from each tick to each viewer, and the processor milliseconds that one viewer
+    took of the server in a second."""
+    rehearsal = begin()
+    number = rehearsal.number  # type: ignore[attr-defined]
+    process = crowd(way, address, number, who, viewers)
+    time.sleep(3)
+    before, since = spent(pid), time.monotonic()
+    ticks = list(tick(rehearsal))
+    cost = (spent(pid) - before) / (time.monotonic() - since) / viewers * 1000
+    said, _ = process.communicate(timeout=60)
+    arrivals = [{int(k): v for k, v in one.items()} for one in json.loads(said)]
+    return latencies(arrivals, ticks), cost
+
+
+def crowd(way: str, address: str, number: int, who: str, viewers: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-m", "benchmarks.live", "--viewers"),
+            *(way, address, str(number), str(viewers)),
+        ],
+        cwd=ROOT,
+        env={**os.environ, "VIEWER_COOKIE": who},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def spent(pid: int) -> float:
+    """Processor seconds of a process and its children so far."""
+    ticks = 0
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    for one in (str(pid), *children):
+        fields = Path(f"/proc/{one}/stat").read_text().rsplit(")", 1)[1].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def beside_checks(address: str, who: str) -> float:
+    """How many times as long 24 checks take on a worker while 200 pollers watch."""
+    from rehearsal import tasks
+    from rehearsal.models import Rehearsal
+
+    worker = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "celery", "-A", "tests.celery_app", "worker", "-c", "2"),
+            *("-Q", "rehearsal", "--prefetch-multiplier", "1", "-l", "ERROR"),
+            *("--without-gossip", "--without-mingle"),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+    )
+
+    def took() -> float:
+        began = time.perf_counter()
+        rehearsal = begin()
+        while Rehearsal.objects.filter(pk=rehearsal.number, closed_at=None).exists():  # type: ignore[attr-defined]
+            time.sleep(0.01)
+        return time.perf_counter() - began
+
+    try:
+        while not tasks.consumers():
+            time.sleep(0.1)
+        took()
+        ratios = []
+        for _ in range(ROUNDS):
+            alone = took()
+            waiting = tasks.start(
+                "## One\n- [ ] Waits <!-- check: rehearsal.checks.base.PersonConfirms -->\n",
+                by="benchmark",
+                revision="none",
+            )
+            while waiting.items.get().status != "action_required":
+                time.sleep(0.05)
+            # They watch a rehearsal that only a person can bring on, so that none ever ends.
+            process = crowd("polled", address, waiting.number, who, POLLERS_BESIDE_CHECKS)
+            time.sleep(3)
+            Rehearsal.objects.filter(pk=waiting.number).update(environment="beside")
+            ratios.append(took() / alone)
+            process.kill()
+            process.communicate()
+        return statistics.median(ratios)
+    finally:
+        worker.terminate()
+        worker.wait(timeout=30)
+
+
+# The viewers, in a process of their own.
+
+
+async def viewers(way: str, address: str, number: int, count: int) -> list[dict[int, float]]:
+    one = pushed if way == "pushed" else polled
+    return await asyncio.gather(*(one(address, number) for _ in range(count)))
+
+
+def request(path: str) -> bytes:
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nHX-Request: true\r\n"
+        f"Cookie: {os.environ['VIEWER_COOKIE']}\r\n\r\n"
+    ).encode()
+
+
+async def pushed(address: str, number: int) -> dict[int, float]:
+    at = urlsplit(address)
+    await asyncio.sleep(random.uniform(0, 1.5))
+    reader, writer = await asyncio.open_connection(at.hostname, at.port, limit=2**20)
+    writer.write(request(f"/rehearsal/{number}/stream/?seen=0"))
+    arrivals: dict[int, float] = {}
+    while line := await reader.readline():
+        if line.startswith(b"id: "):
+            arrivals.setdefault(int(line[4:]), time.time())
+        if line.startswith(b"event: end"):
+            break
+    writer.close()
+    return arrivals
+
+
+async def polled(address: str, number: int) -> dict[int, float]:
+    at = urlsplit(address)
+    await asyncio.sleep(random.uniform(0, 1))
+    arrivals: dict[int, float] = {}
+    seen, elapsed, pause = 0, 0, 1.0
+    while True:
+        began = time.monotonic()
+        reader, writer = await asyncio.open_connection(at.hostname, at.port, limit=2**20)
+        writer.write(request(f"/rehearsal/{number}/rows/?seen={seen}&elapsed={elapsed}"))
+        answer = (await reader.read()).decode()
+        writer.close()
+        status = answer.split(" ", 2)[1]
+        if status in {"200", "286"}:
+            seen = int(re.search(r'name="seen" value="(\d+)"', answer)[1])  # type: ignore[index]
+            elapsed = int(re.search(r'name="elapsed" value="(\d+)"', answer)[1])  # type: ignore[index]
+            arrivals.setdefault(seen, time.time())
+        if again := re.search(r'hx-trigger="every (\d+)s"', answer):
+            pause = float(again[1])
+        if status == "286":
+            return arrivals
+        await asyncio.sleep(max(0.0, pause - (time.monotonic() - began)))
+
+
+if __name__ == "__main__":
+    if "--viewers" in sys.argv:
+        way, address, number, count = sys.argv[2:]
+        print(json.dumps(asyncio.run(viewers(way, address, int(number), int(count)))))
+    else:
+        main()
