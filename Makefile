@@ -12,7 +12,8 @@ SHELL := /bin/bash
 
 RUN := .venv/bin/python
 BENCHMARKS := $(filter-out _%,$(basename $(notdir $(wildcard benchmarks/*.py))))
-SYSTEM := chromium:chromium git:git pgbouncer:pgbouncer  # command:Debian package, for `make test`
+SYSTEM := chromium:chromium git:git pgbouncer:pgbouncer \
+	prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager  # command:Debian package, for `make test`
 
 ifeq ($(CI),true)
 # A test whose program is missing fails there; elsewhere it is skipped and says why.

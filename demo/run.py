@@ -111,6 +111,8 @@ def environment(
         "ENV_TEMPLATE": str(DEMO / ".env.staging.example"),
         "SECRETS_SOURCE": str(folder / "latest.env"),
         "PRODUCTION_ENV": str(folder / "production.env"),
+        "WORKER_LOGS": str(folder / "worker.log"),
+        "REQUEST_LOGS": str(folder / "web.log"),
     }
 
 
@@ -248,7 +250,7 @@ def remember(project: Project) -> Path:
     names = ("DJANGO_SETTINGS_MODULE", "DATABASE_URL", "REHEARSAL_DATABASE_URL", "REDIS_URL",
              "CELERY_BROKER_URL", "SECRET_KEY", "PRODUCTION_DATABASE_URL", "REHEARSAL_FOLDER",
              "POSTGRESQL_BIN", "ENV_FILE", "ENV_TEMPLATE", "SECRETS_SOURCE",
-             "PRODUCTION_ENV", "SITE_URL")  # fmt: skip
+             "PRODUCTION_ENV", "SITE_URL", "WORKER_LOGS", "REQUEST_LOGS")  # fmt: skip
     told.unlink(missing_ok=True)
     with open(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.writelines(f"{name}={project.environ[name]}\n" for name in names)

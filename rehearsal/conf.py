@@ -8,14 +8,13 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -24,6 +23,7 @@ from django.utils.crypto import salted_hmac
 from django.utils.functional import Promise
 
 from rehearsal.env_file import EnvFile, EnvFileError
+from rehearsal.observed import KnownNoise, LogSource, Monitor, PageName, web_address
 from rehearsal.redaction import Redactor
 
 SHIPPED_CHECKLIST = Path(__file__).parent / "checklists" / "staging.md"
@@ -94,6 +94,18 @@ class Configuration:
     mail_seen_in: str = ""
     """Where captured mail can be seen: a file or folder, or a sink's address with `{address}` in it
     that answers what it holds for that address. Without it, Django's file backend's folder."""
+    pages: tuple[PageName, ...] = ()
+    """The dashboards and interfaces that matter: crawled for errors, and measured."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """Whose eyes they are looked at with: the username of an account for each role."""
+    worker_logs: tuple[LogSource, ...] = ()
+    """Where the log of the project's Celery workers is."""
+    request_logs: tuple[LogSource, ...] = ()
+    """Where the web server's log is; without it, what `rehearsal.request_log.Handler` wrote."""
+    known_noise: tuple[KnownNoise, ...] = ()
+    """Complaints in logs and alerts that people know of, each with a reason and its last day."""
+    monitoring: tuple[Monitor, ...] = ()
+    """The servers that know of alerts; none where monitoring is not enabled."""
     base_template: str = "rehearsal/base.html"
     """The template that the pages extend: the project's own, if it has the block `content`."""
     env_file: Path | None = None
@@ -159,6 +171,13 @@ NUMBERS = {
     "gate_max_age_hours": "hours",
 }
 FLAGS = {"starter_may_decide"}
+OBSERVED: dict[str, Callable[[object], object]] = {
+    "pages": PageName.read,
+    "worker_logs": LogSource.read,
+    "request_logs": LogSource.read,
+    "known_noise": KnownNoise.read,
+    "monitoring": Monitor.read,
+}
 CHOICES = {
     "credentials": ("source", "target"),
     "test_database": ("migrations", "schema", "plain"),
@@ -213,6 +232,19 @@ def _typed(name: str, value: object) -> object:
         return value
     if name in LISTS:
         return _strings(value, LISTS[name])
+    if name in OBSERVED:
+        if not isinstance(value, (list, tuple)):
+            raise TypeError("a list was expected")
+        read = [OBSERVED[name](entry) for entry in value]
+        for one in read:
+            _prove_no_secret(getattr(one, "arguments", ()))
+        return tuple(read)
+    if name == "roles":
+        if not isinstance(value, Mapping) or not all(
+            isinstance(word, str) and word for pair in value.items() for word in pair
+        ):
+            raise TypeError("a dict of usernames by role was expected")
+        return dict(value)
     if name == "secrets_source":
         return _source(value)
     if name == "test_environment":
@@ -229,19 +261,7 @@ def _typed(name: str, value: object) -> object:
         raise ValueError("it is empty")
     if name in CHOICES and value not in CHOICES[name]:
         raise ValueError(f"{' or '.join(map(repr, CHOICES[name]))} was expected")
-    return _url(value) if value and name.endswith("_url") else value
-
-
-def _url(value: str) -> str:
-    """The address of a web server, without a slash at its end."""
-    try:
-        parts = urlsplit(value)
-        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        whole = None
-    if not whole or parts.username or parts.query or parts.fragment or re.search(r"\s", value):
-        raise ValueError("an address such as https://staging.example.org was expected")
-    return value.rstrip("/")
+    return web_address(value) if value and name.endswith("_url") else value
 
 
 def _strings(value: object, what: str) -> tuple[str, ...]:
@@ -250,14 +270,18 @@ def _strings(value: object, what: str) -> tuple[str, ...]:
     return tuple(value)
 
 
+def _prove_no_secret(arguments: Sequence[str]) -> None:
+    # All users of the machine can see the arguments of a command.
+    if Redactor().redact(shown := " ".join(arguments)) != shown:
+        raise ValueError("an argument holds a secret; give it to the command by a variable")
+
+
 def _source(value: object) -> Path | str | tuple[str, ...]:
     if isinstance(value, (list, tuple)):
         arguments = _strings(value, "arguments")
         if not arguments:
             raise ValueError("it is empty")
-        # All users of the machine can see the arguments of a command.
-        if Redactor().redact(shown := " ".join(arguments)) != shown:
-            raise ValueError("an argument holds a secret; give it to the command by a variable")
+        _prove_no_secret(arguments)
         return arguments
     if isinstance(value, str) and value.startswith(FROM_VARIABLES):
         # Without a prefix it would be the variables that were read from the very file.

@@ -64,7 +64,8 @@ def bound(text: str | bytes) -> tuple[checklist.Checklist, tuple[checklist.Bindi
         try:
             check = base.build(binding.check, binding.options)
             needed = [base.load(path) for path in check.needs or ()]
-            if not check.sign_off and any(one.sign_off for one in needed):
+            awaited = [base.load(path) for path in check.after or ()]
+            if not check.sign_off and any(one.sign_off for one in (*needed, *awaited)):
                 raise base.BindingError(
                     f"the check {binding.check!r} needs one that is performed after the decision; "
                     "give it sign_off = True too"
@@ -156,7 +157,7 @@ def next_step(items: Sequence[CheckItem], *, decided: bool) -> Step:
     step = Step()
     ready: list[CheckItem] = []
     signing_off = not decided
-    for item, needed in zip(items, needs(items), strict=True):
+    for item, needed, awaited in zip(items, needs(items), awaits(items), strict=True):
         if item.sign_off and signing_off:
             continue
         if item.status in ACTIVE:
@@ -166,7 +167,7 @@ def next_step(items: Sequence[CheckItem], *, decided: bool) -> Step:
         stuck = next((one for one in needed if _stuck(one)), None)
         if stuck is not None:
             step.skip.append((item, stuck))
-        elif all(one.accepted for one in needed):
+        elif all(one.accepted for one in needed) and not any(map(_unsettled, awaited)):
             ready.append(item)
             signing_off |= item.sign_off
     active = [item for item in items if item.status in ACTIVE]
@@ -188,10 +189,22 @@ def needs(items: Sequence[CheckItem]) -> Iterable[Sequence[CheckItem]]:
 
     The sign-off comes after the decision, so nothing before it can need a line of it.
     """
+    return _named(items, [base.load(item.check_path).needs for item in items])
+
+
+def awaits(items: Sequence[CheckItem]) -> Iterable[Sequence[CheckItem]]:
+    """For each item, the items above it that must have ended before it, whatever came of them."""
+    return _named(items, [base.load(item.check_path).after for item in items])
+
+
+def _named(
+    items: Sequence[CheckItem], named: Sequence[tuple[str, ...] | None]
+) -> Iterator[Sequence[CheckItem]]:
+    """For each item those above it that are of the named checks; None names them all."""
     classes = [base.load(item.check_path) for item in items]
-    for position, own in enumerate(classes):
+    for position, paths in enumerate(named):
         signs_off = items[position].sign_off
-        wanted = None if own.needs is None else tuple(base.load(path) for path in own.needs)
+        wanted = None if paths is None else tuple(base.load(path) for path in paths)
         above = range(position) if wanted is None or wanted else ()
         yield [
             items[i]
@@ -201,10 +214,15 @@ def needs(items: Sequence[CheckItem]) -> Iterable[Sequence[CheckItem]]:
         ]
 
 
+def _unsettled(item: CheckItem) -> bool:
+    # What a person still has to do may be the very thing that is waited for.
+    return item.status in ACTIVE | {Status.PENDING, Status.ACTION_REQUIRED} and not item.accepted
+
+
 def dependents(items: Sequence[CheckItem], chosen: Collection[int]) -> set[int]:
-    """The primary keys in `chosen` and those of every item that directly or not needs them."""
+    """The primary keys in `chosen` and those of every item that directly or not follows them."""
     reached = set(chosen)
-    for item, needed in zip(items, needs(items), strict=True):
-        if any(one.pk in reached for one in needed):
+    for item, needed, awaited in zip(items, needs(items), awaits(items), strict=True):
+        if any(one.pk in reached for one in (*needed, *awaited)):
             reached.add(item.pk)
     return reached

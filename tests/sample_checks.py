@@ -33,6 +33,17 @@ class PassesAfterAll(Check):
 
 
 @dataclass(frozen=True)
+class LooksAfterAll(Check):
+    """Waits for everything above it to end, whatever comes of it."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    after: ClassVar[tuple[str, ...] | None] = None
+
+    def run(self, report: Report) -> None:
+        return None
+
+
+@dataclass(frozen=True)
 class NeedsTheFirst(Check):
     needs: ClassVar[tuple[str, ...]] = ("tests.sample_checks.Passes",)
 

@@ -40,6 +40,24 @@ def test_every_outcome_becomes_its_status() -> None:
     assert "Traceback" in broken.output
 
 
+def test_what_looks_afterwards_waits_for_all_above_and_runs_whatever_came_of_it() -> None:
+    rehearsal = begin(
+        "Ends how=failed", "Passes", "LooksAfterAll", "Passes", "Ends how=action_required",
+        "LooksAfterAll",
+    )  # fmt: skip
+    assert statuses(rehearsal) == ["queued", "queued", "pending", "queued", "queued", "pending"]
+    work(rehearsal)
+    passed, last = ["failed", "passed", "passed", "passed", "action_required"], "pending"
+    assert statuses(rehearsal) == [*passed, last]
+    decisions.confirm(rehearsal.number, "1.5", by="a person")
+    work(rehearsal)
+    assert statuses(rehearsal)[-1] == "passed"
+    # It looks again when what it waited for has run again.
+    assert tasks.rerun(rehearsal.number, by="a person", ref="1.2") == 3
+    work(rehearsal)
+    assert statuses(rehearsal) == ["failed", "passed", "passed", "passed", "passed", "passed"]
+
+
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
 @pytest.mark.parametrize("check", ["ReturnsFalse", "IsAsynchronous", "IsGenerator"])
 def test_a_check_that_returns_something_has_not_passed(check: str) -> None:

@@ -182,6 +182,9 @@ class Check:
     needs: ClassVar[tuple[str, ...] | None] = None
     """Dotted paths of checks that must have passed first, where they stand above it in the
     document. None: everything above it, so that an unknown check is safe. Empty: nothing."""
+    after: ClassVar[tuple[str, ...] | None] = ()
+    """Dotted paths of checks that must have ended first, whatever came of them, where they stand
+    above it. None: everything above it."""
     safe_to_repeat: ClassVar[bool] = False
     """Whether another attempt may be made when the worker that ran it was lost."""
     exclusive: ClassVar[bool] = False

@@ -110,6 +110,8 @@ class Visitor:
     """Scheme, host and port of the web server."""
     cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
     csrf_token: str = field(default="", repr=False)
+    agent: str = "rehearsal"
+    """Its User-Agent, by which its requests are found in the web server's log."""
 
     def get(
         self, path: str, data: Mapping[str, str] | None = None, *, htmx: bool = False
@@ -154,7 +156,7 @@ class Visitor:
         return answer
 
     def _headers(self, htmx: bool) -> dict[str, str]:
-        headers = {"Accept": "text/html", "User-Agent": "rehearsal"}
+        headers = {"Accept": "text/html", "User-Agent": self.agent}
         scheme = urlsplit(self.address).scheme
         if settings.SECURE_PROXY_SSL_HEADER:
             # As the proxy would say it that stands before this server.
@@ -242,7 +244,7 @@ def address() -> str:
 
 
 @contextmanager
-def visit(user: Any = None, purpose: str = "") -> Iterator[Visitor]:
+def visit(user: Any = None, purpose: str = "", *, agent: str = "rehearsal") -> Iterator[Visitor]:
     """Somebody who asks for pages, signed in as `user` until the block is left.
 
     The key of the session follows from the user and the purpose, so that the next visit removes
@@ -250,7 +252,7 @@ def visit(user: Any = None, purpose: str = "") -> Iterator[Visitor]:
     """
     at = address()
     if user is None:
-        yield Visitor(at)
+        yield Visitor(at, agent=agent)
         return
     engine: Any = import_module(settings.SESSION_ENGINE)
     key = salted_hmac("rehearsal.visitor", f"{user.pk} {purpose}", algorithm="sha256").hexdigest()
@@ -269,7 +271,7 @@ def visit(user: Any = None, purpose: str = "") -> Iterator[Visitor]:
     if not settings.CSRF_USE_SESSIONS:
         cookies[settings.CSRF_COOKIE_NAME] = token
     try:
-        yield Visitor(at, cookies, token)
+        yield Visitor(at, cookies, token, agent)
     finally:
         session.delete()
 

@@ -137,4 +137,17 @@ REHEARSAL = {
     # Where the files of secrets are is said from outside too; none of them is in the repository.
     **environment.given("ENV_FILE", "ENV_TEMPLATE", "SECRETS_SOURCE", "PRODUCTION_ENV"),
     **environment.given("POSTGRESQL_BIN", "SITE_URL"),
+    "PAGES": [
+        "common:dashboard",
+        "common:oobc_calendar",
+        "common:oobc_calendar_feed_json",
+        "common:calendar_booking_list",
+        "project_central:project_list",
+        "project_central:my_tasks_with_projects",
+        "htmx project_central:my_tasks_with_projects?status=in_progress",
+    ],
+    "ROLES": {"staff": "staff", "owner": "owner"},
+    # What the web server and the worker say goes to standard output; who runs them keeps it.
+    "WORKER_LOGS": environment.items("WORKER_LOGS"),
+    "REQUEST_LOGS": environment.items("REQUEST_LOGS"),
 }
