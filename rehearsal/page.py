@@ -26,7 +26,7 @@ from rehearsal.models import (
     Status,
     Verdict,
 )
-from rehearsal.wording import SETTLED, VERDICTS, WORDS, anchor, duration, inline, sign
+from rehearsal.wording import SETTLED, VERDICTS, WORDS, anchor, duration, inline, measured, sign
 
 TAIL = 4000
 """Characters of an item's output that are shown in its row: the last ones."""
@@ -90,6 +90,11 @@ class Row:
     def acknowledge(self) -> list[str]:
         """What a person has to acknowledge by name before the item can be confirmed."""
         return [str(name) for name in self.item.evidence.get(ACKNOWLEDGE, [])]
+
+    @property
+    def measured(self) -> list[tuple[str, str]]:
+        """The measurements, each as it is read."""
+        return [(one.name, measured(one.value, one.unit)) for one in self.measurements]
 
     @property
     def rerunnable(self) -> bool:

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 from rehearsal import checklist
 from rehearsal.models import CheckItem, Rehearsal, Status, verdict
+from rehearsal.wording import measured
 
 
 def ticked(rehearsal: Rehearsal) -> str:
@@ -36,7 +37,7 @@ def _evidence(item: CheckItem) -> list[str]:
     for key, value in item.evidence.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else value
         said.append(f"{key}: {shown}")
-    said += [f"{one.name}: {one.value:g} {one.unit}" for one in item.measurements.all()]
+    said += [f"{one.name}: {measured(one.value, one.unit)}" for one in item.measurements.all()]
     if item.note:
         said.append(f"note: {item.note}")
     return said

@@ -63,6 +63,15 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
 
 
+def measured(value: float, unit: str) -> str:
+    """A measurement to be read: whole numbers whole, others to a thousandth or three digits."""
+    if value == round(value):
+        shown = f"{round(value)} {unit}"
+        return f"{shown} ({value / 1e6:.1f} MB)" if unit == "bytes" and value >= 1e6 else shown
+    digits = f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.3g}"
+    return f"{digits} {unit}"
+
+
 @cache
 def _markdown() -> MarkdownIt:
     reader = MarkdownIt("zero").enable(["backticks", "emphasis", "escape", "link"])

@@ -703,3 +703,15 @@ def test_few_may_ask_each_second_and_many_only_as_often_as_one_process_bears() -
     crowded = asking(200, 120)
     assert min(crowded) > 5
     assert len(crowded) / 60 < 1.2 * views.Pace.ASKED_A_SECOND
+
+
+def test_measurements_lose_nothing_that_is_whole_and_show_no_noise() -> None:
+    shown = [
+        wording.measured(*one)
+        for one in [(400.0, "accounts"), (1136550.0, "bytes"), (0.51668818, "seconds"),
+                    (0.0285278, "seconds"), (1234.56789, "ms"), (0.0, "rows"), (-3.0, "rows")]
+    ]  # fmt: skip
+    assert shown == [
+        "400 accounts", "1136550 bytes (1.1 MB)", "0.517 seconds", "0.0285 seconds",
+        "1234.568 ms", "0 rows", "-3 rows",
+    ]  # fmt: skip
