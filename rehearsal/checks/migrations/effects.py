@@ -14,7 +14,7 @@ from rehearsal.checks.base import Report
 from rehearsal.databases import locks
 from rehearsal.databases.address import of
 from rehearsal.databases.locks import Hold, Table, Watched
-from rehearsal.databases.replacement.proof import is_pooled
+from rehearsal.databases.pooler import is_pooled
 
 SHOWN_SECONDS = 0.05
 """Shorter holds are counted, not named: nobody notices them."""
