@@ -21,7 +21,7 @@ from django.template.loader import get_template
 from django.template.loader_tags import BlockNode, ExtendsNode
 from django.urls import NoReverseMatch, reverse
 
-from rehearsal import conf
+from rehearsal import checklist, conf
 from rehearsal.checks.environment import mail
 from rehearsal.checks.environment.sink import folder_of_django
 from rehearsal.checks.environment.workers import stays_local
@@ -32,7 +32,7 @@ STYLESHEET = "rehearsal/rehearsal.css"
 
 
 def check_deployment(**_: object) -> Sequence[checks.CheckMessage]:
-    """W010 to W024: what a rehearsal in this environment would lack."""
+    """W010 to W025: what a rehearsal in this environment would lack."""
     here, wrong = conf.read(getattr(settings, "REHEARSAL", {}))
     if wrong:
         return []  # E001 says so, and what follows from it would only confuse
@@ -170,9 +170,29 @@ def _lines(here: conf.Configuration) -> Found:
             "Where captured mail can be seen, is not said: 4.4 is inconclusive.",
             "Name the folder, file or mail catcher in REHEARSAL['MAIL_SEEN_IN'].",
         )
+    for path, ref in _missing_tests(here):
+        yield (
+            "025",
+            f"{ref} names {path}, which is not in {here.root}.",
+            "Name the repository, where the checklist's paths begin, in REHEARSAL['ROOT'].",
+        )
     if not conf.revision():
         yield (
             "024",
             "The commit that is deployed is unknown: 1.4 cannot tell old workers from new ones.",
             "Name it in REHEARSAL['REVISION'], or deploy with git.",
         )
+
+
+def _missing_tests(here: conf.Configuration) -> Iterator[tuple[str, str]]:
+    """The files that the checklist's pytest lines name and that are not there, with the line."""
+    try:
+        items = checklist.parse(here.checklist.read_bytes()).items
+    except (OSError, checklist.ChecklistError):
+        return  # E005, or said when a rehearsal is started
+    for item in items:
+        for span in checklist.code_spans(item.text):
+            for word in span.split() if span.startswith("pytest ") else ():
+                path = word.partition("::")[0]
+                if path.endswith(".py") and not (here.root / path).is_file():
+                    yield path, item.ref

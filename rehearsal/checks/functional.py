@@ -45,7 +45,7 @@ class Page(Check):
     def run(self, report: Report) -> None:
         # A connection from before a restore leads nowhere.
         connections[DEFAULT_DB_ALIAS].close_if_unusable_or_obsolete()
-        with visit(self._account(), report.line) as visitor:
+        with visit(self._account(), f"{self.user} {report.line}") as visitor:
             answer = visitor.get(self.path, htmx=self.htmx)
             said = [f"{self.path} answers {answer.status} in {answer.seconds:.2f} s"]
             report.evidence("page", f"{visitor.address}{self.path} → {answer.status}")

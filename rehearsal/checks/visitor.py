@@ -247,15 +247,15 @@ def address() -> str:
 def visit(user: Any = None, purpose: str = "", *, agent: str = "rehearsal") -> Iterator[Visitor]:
     """Somebody who asks for pages, signed in as `user` until the block is left.
 
-    The key of the session follows from the user and the purpose, so that the next visit removes
-    one that a crash has left. Raises Inconclusive where no web server is named.
+    The key of the session follows from the purpose, so that the next visit for the same one removes
+    what a crash has left. Raises Inconclusive where no web server is named.
     """
     at = address()
     if user is None:
         yield Visitor(at, agent=agent)
         return
     engine: Any = import_module(settings.SESSION_ENGINE)
-    key = salted_hmac("rehearsal.visitor", f"{user.pk} {purpose}", algorithm="sha256").hexdigest()
+    key = salted_hmac("rehearsal.visitor", purpose, algorithm="sha256").hexdigest()
     session = engine.SessionStore()
     session.delete(key[:32])
     token = get_random_string(32)

@@ -44,6 +44,8 @@ class _Look:
     visitor: Visitor
     user: Any
     problems: list[str] = field(default_factory=list)
+    failed: set[str] = field(default_factory=set)
+    """The paths of the pages that are among the problems."""
 
     def at_everything(self) -> None:
         report = self.report
@@ -120,9 +122,10 @@ class _Look:
         first = answer = self.visitor.get(path)
         if answer.location and answer.location != path:
             answer = self.visitor.get(answer.location)
-        self.report.evidence(what, f"{path} → {first.status}" + (
-            f", {answer.path} → {answer.status}" if answer is not first else ""))  # fmt: skip
-        if answer.status >= 400:
+        on = f", {answer.path} → {answer.status}" if answer is not first else ""
+        self.report.evidence(what, f"{path} → {first.status}{on}")
+        if answer.status >= 400 and answer.path not in self.failed:
+            self.failed.add(answer.path)
             why = f" ({self.visitor.cause(answer)})" if answer.status == 500 else ""
             self._wrong(
                 f"{what.capitalize()}, {answer.path}, answers {answer.status}{why}: mend the page."
