@@ -248,7 +248,7 @@ def test_the_item_shows_its_output_evidence_measurements_and_journal(client: Cli
     rehearsal = begin("Passes", "Ends how=breaks")
     work(rehearsal)
     first = client.get(at("{n}/items/1.1/", rehearsal)).content.decode()
-    for expected in ("looked at", "everything", "answer", "42.0 things", "tests.sample_checks"):
+    for expected in ("looked at", "everything", "answer", "42 things", "tests.sample_checks"):
         assert expected in first
     second = client.get(at("{n}/items/1.2/", rehearsal)).content.decode()
     assert "RuntimeError: planted" in second
