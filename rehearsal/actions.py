@@ -5,13 +5,17 @@ Each answers with the page it came from or, when htmx sent it, with what changed
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 
 from django.contrib import messages
+from django.contrib.auth import authenticate, get_user_model
 from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils import timezone
+from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -113,10 +117,53 @@ def waive(request: HttpRequest, number: int, ref: str) -> HttpResponse:
     """Accept, for a reason, an item that did not pass."""
 
     def act(by: str) -> str:
-        decisions.waive(number, ref, by=by, reason=request.POST.get("reason", ""))
+        reason, until = request.POST.get("reason", ""), _day(request.POST.get("until", ""))
+        decisions.waive(number, ref, by=by, reason=reason, until=until)
         return f"{ref} is waived by {by}."
 
     return _act(request, number, act, ref)
+
+
+def _day(text: str) -> datetime.datetime | None:
+    """The end of a day such as `2026-12-31`; None for the default."""
+    if not text:
+        return None
+    try:
+        day = datetime.date.fromisoformat(text)
+        return timezone.make_aware(datetime.datetime.combine(day, datetime.time.max))
+    except (ValueError, OverflowError):
+        raise decisions.Refused(
+            f"A waiver ends on a day such as 2026-12-31, not on {text[:40]!r}."
+        ) from None
+
+
+@sensitive_post_parameters("password")
+@require_POST
+@permitted("decide_rehearsal")
+def decide(request: HttpRequest, number: int) -> HttpResponse:
+    """Vote go or no-go in the name of the user, who gives the password once more."""
+
+    def act(by: str) -> str:
+        if not _is_really(request):
+            raise decisions.Refused("The password is not yours: nothing was decided. Try again.")
+        given = {name: request.POST.get(name, "") for name in ("reason", "ticket")}
+        choice = request.POST.get("choice", "")
+        outcomes = request.POST.get("outcomes", "")
+        decided = decisions.decide(number, choice, by=by, seen=outcomes, **given)
+        if decided is None:
+            return "Your vote is recorded. More people have to say go."
+        return f"Rehearsal {number} is decided: {decided.label}."
+
+    return _act(request, number, act)
+
+
+def _is_really(request: HttpRequest) -> bool:
+    # By the project's own backends, which also count what was tried in vain.
+    name = get_user_model().USERNAME_FIELD
+    password = request.POST.get("password", "")
+    credentials = {name: request.user.get_username(), "password": password}
+    found = authenticate(request, **credentials) if password else None
+    return found is not None and found.pk == request.user.pk
 
 
 def _act(

@@ -129,6 +129,9 @@ class Configuration:
     """Whether who started a rehearsal may also say go, as in an office of one."""
     waiver_days: int = 30
     """How long a waiver holds that does not say so itself."""
+    ticket: str = ""
+    """The release ticket: its address on GitHub, GitLab or Jira, or a folder. `{ticket}` stands for
+    what who decides calls it, `{revision}` for the commit."""
     gate_max_age_hours: int = 72
     """How old a decision may be for rehearsal_gate to let a deployment pass."""
 
@@ -183,7 +186,7 @@ CHOICES = {
     "test_database": ("migrations", "schema", "plain"),
     "sign_off": ("person", "automatic"),
 }
-MAY_BE_EMPTY = {"revision", "source", "target_admin", "site_url", "mail_seen_in"}
+MAY_BE_EMPTY = {"ticket", "revision", "source", "target_admin", "site_url", "mail_seen_in"}
 FROM_VARIABLES = "environment:"
 
 

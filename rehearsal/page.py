@@ -15,16 +15,20 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from rehearsal.checks.base import ACKNOWLEDGE
+from rehearsal.conf import configuration
 from rehearsal.databases.replacement import KEPT
 from rehearsal.models import (
     ACTIVE,
     WAIVABLE,
     CheckItem,
+    Choice,
     Measurement,
     Rehearsal,
     Section,
     Status,
     Verdict,
+    awaits_decision,
+    before_sign_off,
 )
 from rehearsal.wording import SETTLED, VERDICTS, WORDS, anchor, duration, inline, measured, sign
 
@@ -97,21 +101,36 @@ class Row:
         return [(one.name, measured(one.value, one.unit)) for one in self.measurements]
 
     @property
-    def rerunnable(self) -> bool:
+    def final(self) -> bool:
+        """Whether the decision was about it, so that nobody can change it any more."""
+        return bool(self.item.rehearsal.decision) and not self.item.sign_off
+
+    @property
+    def settled(self) -> bool:
         return Status(self.item.status) not in ACTIVE | {Status.PENDING}
+
+    @property
+    def rerunnable(self) -> bool:
+        return self.settled and not self.final
 
     @property
     def kept(self) -> str:
         """The database that the item replaced and that can be put back; empty without one."""
-        return str(self.item.evidence.get(KEPT, "")) if self.rerunnable else ""
+        return str(self.item.evidence.get(KEPT, "")) if self.settled else ""
 
     @property
     def confirmable(self) -> bool:
-        return self.item.status == Status.ACTION_REQUIRED
+        return self.item.status == Status.ACTION_REQUIRED and not self.final
+
+    @property
+    def waiver_days(self) -> int:
+        """How long a waiver of it holds that does not say so itself."""
+        return configuration().waiver_days
 
     @property
     def waivable(self) -> bool:
-        return Status(self.item.status) in WAIVABLE and not self.item.accepted
+        waivable = Status(self.item.status) in WAIVABLE and not self.item.accepted
+        return waivable and not self.final
 
 
 @dataclass(frozen=True)
@@ -162,8 +181,37 @@ class Overview:
     @property
     def live(self) -> bool:
         """Whether anything may still change without somebody running a line again."""
-        unsettled = self.settled < self.total and not self.rehearsal.cancelled_by
-        return self.open or unsettled
+        decided = bool(self.rehearsal.decision)
+        asked = [row for row in self.rows if decided or not row.item.sign_off]
+        unsettled = any(row.sign not in SETTLED for row in asked)
+        return self.open or (unsettled and not self.rehearsal.cancelled_by)
+
+    @property
+    def before_sign_off(self) -> Verdict:
+        """What the decision is about."""
+        return before_sign_off(row.item for row in self.rows)
+
+    @property
+    def awaits_decision(self) -> bool:
+        return awaits_decision(self.rehearsal, [row.item for row in self.rows])
+
+    @property
+    def superseded_by(self) -> Rehearsal | None:
+        """The latest of the rehearsals that came later in the same environment."""
+        later = Rehearsal.objects.filter(
+            environment=self.rehearsal.environment,
+            number__gt=self.rehearsal.number,
+            cancelled_by="",
+        )
+        return later.defer("checklist_text").first()
+
+    @property
+    def previous(self) -> int | None:
+        """The number of the rehearsal before it in the same environment."""
+        earlier = Rehearsal.objects.filter(
+            environment=self.rehearsal.environment, number__lt=self.rehearsal.number
+        )
+        return earlier.values_list("number", flat=True).first()
 
     @property
     def poll_seconds(self) -> int:
@@ -191,6 +239,10 @@ class Overview:
     @property
     def repeatable(self) -> bool:
         """Whether there is something to run again that did not pass."""
+        if self.rehearsal.decision:
+            return any(
+                row.rerunnable and not row.item.accepted and row.item.sign_off for row in self.rows
+            )
         rested = self.verdict not in {Verdict.RUNNING, Verdict.CANCELLED}
         return rested and any(self.counts[one] for one in ("failed", "inconclusive", "skipped"))
 
@@ -201,6 +253,10 @@ class Overview:
         match self.verdict:
             case Verdict.GREEN:
                 return f"All {self.total} lines are accounted for: {said}."
+            case Verdict.RED if self.rehearsal.decision == Choice.NO_GO:
+                return f"Decided no-go: {said}."
+            case Verdict.ACTION_REQUIRED if self.awaits_decision:
+                return f"All before the sign-off is in order: go or no-go? {said}."
             case Verdict.CANCELLED:
                 return f"Cancelled by {self.rehearsal.cancelled_by}: {said}."
             case Verdict.RUNNING if self._without_worker:

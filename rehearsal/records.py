@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 from xml.etree import ElementTree
 
+from django.template.loader import render_to_string
+
 from rehearsal import checklist
-from rehearsal.models import CheckItem, Rehearsal, Status, verdict
-from rehearsal.wording import measured
+from rehearsal.models import CheckItem, Rehearsal, Status, Verdict, verdict
+from rehearsal.wording import WORDS, measured, sign
 
 
 def ticked(rehearsal: Rehearsal) -> str:
@@ -35,8 +37,7 @@ def _evidence(item: CheckItem) -> list[str]:
             f"(by {item.waived_by}{until})"
         )
     for key, value in item.evidence.items():
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        said.append(f"{key}: {shown}")
+        said.append(f"{key}: {_shown(value)}")
     said += [f"{one.name}: {measured(one.value, one.unit)}" for one in item.measurements.all()]
     if item.note:
         said.append(f"note: {item.note}")
@@ -125,6 +126,27 @@ def _item(item: CheckItem) -> dict[str, Any]:
         "evidence": item.evidence,
         "waiver": item.waiver,
     }
+
+
+def as_html(rehearsal: Rehearsal) -> str:
+    """The rehearsal as one HTML document that needs nothing else, for print."""
+    told = as_json(rehearsal)
+    items = {item.ref: item for item in rehearsal.items.select_related("section")}
+    for section in told["sections"]:
+        for item in section["items"]:
+            item["standing"] = WORDS[sign(items[item["ref"]])]
+            item["facts"] = [(key, _shown(value)) for key, value in item["evidence"].items()]
+    context = {
+        "told": told,
+        "rehearsal": rehearsal,
+        "verdict": Verdict(told["verdict"]).label.capitalize(),
+        "seal": rehearsal.seals.last(),
+    }
+    return render_to_string("rehearsal/report.html", context)
+
+
+def _shown(value: object) -> object:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def as_junit(rehearsal: Rehearsal) -> str:

@@ -105,6 +105,19 @@ def signed(text: str, by: str) -> bool:
     return any(hmac.compare_digest(signature(text, key).encode(), by.encode()) for key in keys)
 
 
+def exported(found: Seal) -> str:
+    """A seal without its document, which is exported as `evidence.json`, in JSON."""
+    return _canonical(
+        {
+            "document": "evidence.json",
+            "sha256": found.sha256,
+            "hmac_sha256": found.signature,
+            "sealed_at": found.at.isoformat(),
+            "complete": found.complete,
+        }
+    )
+
+
 # The document.
 
 

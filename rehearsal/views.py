@@ -24,9 +24,10 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.views.decorators.http import require_GET
 
-from rehearsal import conf, page, records, tasks
+from rehearsal import comparison, conf, page, records, sealing, tasks
 from rehearsal.access import permitted
 from rehearsal.checks.base import BindingError
+from rehearsal.decision import Decision
 from rehearsal.models import Rehearsal
 
 logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ def may(request: HttpRequest) -> dict[str, bool]:
         "start": request.user.has_perm("rehearsal.start_rehearsal"),
         "confirm": request.user.has_perm("rehearsal.confirm_checkitem"),
         "waive": request.user.has_perm("rehearsal.waive_checkitem"),
+        "decide": request.user.has_perm("rehearsal.decide_rehearsal"),
         "trace": request.user.is_staff and request.user.has_perm(f"{RESULTS}.view_taskresult"),
     }
 
@@ -97,7 +99,8 @@ def index(request: HttpRequest) -> HttpResponse:
 def rehearsal(request: HttpRequest, number: int) -> HttpResponse:
     """One rehearsal: its verdict, its sections, and its lines ticking."""
     overview = page.Overview(get_object_or_404(page.shown(number)))
-    context = {"overview": overview, "sections": overview.detailed(overview.rows)}
+    sections = overview.detailed(overview.rows)
+    context = {"overview": overview, "sections": sections, "decision": Decision.of(overview)}
     return _render(request, "rehearsal/rehearsal.html", context)
 
 
@@ -145,9 +148,58 @@ def checklist(request: HttpRequest, number: int) -> HttpResponse:
 @require_GET
 @permitted()
 def evidence(request: HttpRequest, number: int) -> HttpResponse:
-    """The rehearsal as JSON, schema 1."""
-    found = records.as_json(get_object_or_404(Rehearsal, pk=number))
-    return JsonResponse(found, json_dumps_params={"indent": 2, "ensure_ascii": False})
+    """The rehearsal as JSON, schema 1: once it is decided, the sealed document to the byte."""
+    rehearsal = get_object_or_404(Rehearsal, pk=number)
+    found = rehearsal.seals.last()
+    if found is None:
+        told = records.as_json(rehearsal)
+        return JsonResponse(told, json_dumps_params={"indent": 2, "ensure_ascii": False})
+    return HttpResponse(found.document, content_type="application/json; charset=utf-8")
+
+
+@require_GET
+@permitted()
+def seal(request: HttpRequest, number: int) -> HttpResponse:
+    """The digest and the signature of the sealed evidence."""
+    found = get_object_or_404(Rehearsal, pk=number).seals.last()
+    if found is None:
+        raise Http404(f"Rehearsal {number} is not decided, and so not sealed.")
+    return HttpResponse(sealing.exported(found), content_type="application/json; charset=utf-8")
+
+
+@require_GET
+@permitted()
+def junit(request: HttpRequest, number: int) -> HttpResponse:
+    """The rehearsal as JUnit XML."""
+    told = records.as_junit(get_object_or_404(Rehearsal, pk=number))
+    named = {"Content-Disposition": f'attachment; filename="rehearsal-{number}-junit.xml"'}
+    return HttpResponse(told, content_type="application/xml; charset=utf-8", headers=named)
+
+
+@require_GET
+@permitted()
+def report(request: HttpRequest, number: int) -> HttpResponse:
+    """The rehearsal as one page of HTML that needs nothing else, to be printed or attached."""
+    # Downloaded and not shown: its style is within it, which the site's own policy may forbid.
+    told = records.as_html(get_object_or_404(Rehearsal, pk=number))
+    named = {"Content-Disposition": f'attachment; filename="rehearsal-{number}.html"'}
+    return HttpResponse(told, headers=named)
+
+
+@require_GET
+@permitted()
+def compare(request: HttpRequest, a: int, b: int) -> HttpResponse:
+    """Two rehearsals line by line."""
+    both = [page.Overview(get_object_or_404(page.shown(number))) for number in (a, b)]
+    pairs = comparison.pairs(*both)
+    context = {
+        "before": both[0],
+        "after": both[1],
+        "both": both,
+        "pairs": pairs,
+        "differing": sum(pair.differs for pair in pairs),
+    }
+    return _render(request, "rehearsal/compare.html", context)
 
 
 # What has changed since a page last looked.
@@ -208,6 +260,7 @@ def news(overview: page.Overview, *, seen: int, of: str) -> dict[str, Any]:
         context |= {"changed": changed, "trace": _trace(changed[0]) if changed else ""}
         context["journal"] = overview.rehearsal.events.filter(ref=of)
     elif not of:
+        context["decision"] = Decision.of(overview)
         sections, keys = overview.detailed(changed), {row.item.pk for row in changed}
         context["sections"] = sections
         context["changed"] = [r for one in sections for r in one.rows if r.item.pk in keys]

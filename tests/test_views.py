@@ -28,12 +28,16 @@ from tests.conftest import document
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
 
 HTMX = {"HX-Request": "true"}
-PAGES = ["", "{n}/", "{n}/rows/", "{n}/items/1.1/", "{n}/checklist.md", "{n}/evidence.json"]
+PAGES = [
+    *("", "{n}/", "{n}/rows/", "{n}/items/1.1/", "{n}/checklist.md", "{n}/evidence.json"),
+    *("{n}/junit.xml", "{n}/report.html", "compare/{n}/{n}/"),
+]
 ACTIONS = {
     "start/": "start_rehearsal",
     "{n}/cancel/": "start_rehearsal",
     "{n}/rerun/": "start_rehearsal",
     "{n}/roll-back/": "start_rehearsal",
+    "{n}/decide/": "decide_rehearsal",
     "{n}/items/1.1/confirm/": "confirm_checkitem",
     "{n}/items/1.1/waive/": "waive_checkitem",
 }
@@ -313,7 +317,7 @@ def test_the_number_of_queries_does_not_grow(
     for _ in range(many):
         work(begin(*["Passes"] * many))
     number = Rehearsal.objects.values_list("pk", flat=True).first()
-    for path, limit in (("", 8), ("{n}/", 5), ("{n}/rows/?seen=0", 7)):
+    for path, limit in (("", 10), ("{n}/", 14), ("{n}/rows/?seen=0", 16)):
         client.get(at(path, number))
         with django_assert_max_num_queries(limit, using="rehearsal"):
             client.get(at(path, number))
@@ -484,7 +488,7 @@ def test_a_start_leads_to_the_new_rehearsal_and_says_that_no_worker_is_there(
     assert response["Location"] == f"/rehearsal/{started.number}/"
     assert (
         started.started_by
-        == "staff-confirm_checkitem-start_rehearsal-view_rehearsal-waive_checkitem"
+        == "staff-confirm_checkitem-decide_rehearsal-start_rehearsal-view_rehearsal-waive_checkitem"
     )
     assert started.revision == configuration().revision
     assert "No worker takes checks from the queue 'rehearsal'" in said(response)
