@@ -30,6 +30,7 @@ from rehearsal.models import (
     awaits_decision,
     before_sign_off,
 )
+from rehearsal.timeline import Timeline, timeline
 from rehearsal.wording import SETTLED, VERDICTS, WORDS, anchor, duration, inline, measured, sign
 
 TAIL = 4000
@@ -225,6 +226,11 @@ class Overview:
     @property
     def duration(self) -> str:
         return duration(self.seconds)
+
+    @property
+    def timeline(self) -> Timeline:
+        """When the items ran."""
+        return timeline((row.item for row in self.rows), timezone.now())
 
     @property
     def tally(self) -> list[tuple[str, str, int]]:
