@@ -16,6 +16,9 @@ import pytest
 from rehearsal import tasks
 from rehearsal.conf import configuration
 from rehearsal.models import CheckItem, Rehearsal
+from tests.standin import site
+
+__all__ = ["site"]
 
 T = TypeVar("T")
 ROOT = Path(__file__).parent.parent

@@ -30,7 +30,9 @@ class Page(Check):
     text: str = ""
     """What must be in the page."""
     rows: int = 0
-    """How many rows its tables must have at least."""
+    """How many rows of data it must have at least."""
+    table: str = ""
+    """The `id` of the table whose rows count; without it, those of all its tables."""
     queries: int | None = None
     """How many queries it may take, counted in the process of the check."""
     htmx: bool = False
@@ -52,8 +54,8 @@ class Page(Check):
             report.measure("page.seconds", answer.seconds, "seconds")
             self._judge(visitor, answer)
             if self.rows:
-                report.measure("page.rows", len(answer.rows), "rows")
-                said.append(f"{len(answer.rows)} rows")
+                report.measure("page.rows", self._count(answer), "rows")
+                said.append(f"{self._count(answer)} rows")
             if self.queries is not None:
                 count = visitor.queries(self.path, htmx=self.htmx)
                 report.measure("page.queries", count, "queries")
@@ -77,6 +79,9 @@ class Page(Check):
                 "snapshot that has it."
             ) from None
 
+    def _count(self, answer: Answer) -> int:
+        return sum(self.table in ("", row.table) for row in answer.rows)
+
     def _judge(self, visitor: Visitor, answer: Answer) -> None:
         if answer.status != self.status:
             why = f" ({visitor.cause(answer)})" if answer.status == 500 else ""
@@ -95,9 +100,9 @@ class Page(Check):
                 f"{self.path} was expected to say {self.text!r} and does not: mend the page, or "
                 "correct the line."
             )
-        if len(answer.rows) < self.rows:
+        if (count := self._count(answer)) < self.rows:
             raise Failed(
-                f"{self.path} has {len(answer.rows)} rows, at least {self.rows} were expected: "
+                f"{self.path} has {count} rows, at least {self.rows} were expected: "
                 "mend the page, or correct the line."
             )
 
@@ -180,6 +185,8 @@ def send(
                 # Sent by a task of ours, it is nobody's child.
                 add_to_parent=current_task is None,
             )
+    except TypeError as error:
+        raise Inconclusive(f"{task} cannot be sent so ({error}): correct the line.") from None
     except (OperationalError, OSError) as error:
         raise Inconclusive(
             f"{task} could not be sent ({type(error).__name__}: {error}): start the broker, or "

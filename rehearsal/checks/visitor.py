@@ -38,10 +38,11 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table: the attributes of its `<tr>`, and its words."""
+    """A row of a table: the attributes of its `<tr>`, its words, and the `id` of its table."""
 
     attributes: Mapping[str, str]
     text: str
+    table: str
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,17 @@ class _Rows(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.rows: list[Row] = []
+        self._table = ""
         self._row: dict[str, str] | None = None
         self._cells = 0
         self._words: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = {name: value or "" for name, value in attrs}
-        if tag == "tr":
+        if tag == "table":
+            self._finish()
+            self._table = attributes.get("id", "")
+        elif tag == "tr":
             self._finish()
             self._row, self._cells, self._words = attributes, 0, []
         elif tag == "td" and self._row is not None:
@@ -98,7 +103,8 @@ class _Rows(HTMLParser):
 
     def _finish(self) -> None:
         if self._row is not None and self._cells:
-            self.rows.append(Row(self._row, " ".join(" ".join(self._words).split())))
+            words = " ".join(" ".join(self._words).split())
+            self.rows.append(Row(self._row, words, self._table))
         self._row = None
 
 

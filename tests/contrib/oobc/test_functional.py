@@ -7,18 +7,19 @@ import datetime
 import pytest
 
 from rehearsal.checks.base import Inconclusive, Rehearsed, Report, load
-from tests.contrib.oobc.conftest import CHECKS, Site
+from tests.standin import Site
 
 # One process has the project for all of these.
 pytestmark = pytest.mark.xdist_group("oobc")
 
+CHECKS = "contrib.oobc.functional"
 EACH = ["TasksRenderWithFilters", "NoDuplicateTasks", "BookingAppears", "NotificationsSent"]
 
 
 def test_all_pass_with_evidence_and_leave_no_row(site: Site) -> None:
     site.plant()
     before = site.rows()
-    answers = {check: site.perform(check) for check in EACH}
+    answers = {check: site.perform(f"{CHECKS}.{check}") for check in EACH}
     assert {answer["status"] for answer in answers.values()} == {"passed"}, answers
     assert site.rows() == before
     shown = answers["TasksRenderWithFilters"]["facts"]
@@ -55,7 +56,7 @@ def test_a_broken_feature_fails_for_its_reason(
 ) -> None:
     site.plant(fault)
     before = site.rows()
-    answer = site.perform(check, impatient=True)
+    answer = site.perform(f"{CHECKS}.{check}", impatient=True)
     assert answer["status"] == "failed", answer
     assert says in answer["message"]
     assert site.rows() == before
@@ -64,24 +65,24 @@ def test_a_broken_feature_fails_for_its_reason(
 def test_what_a_killed_check_left_is_removed_by_the_next(site: Site) -> None:
     site.plant()
     before = site.rows()
-    assert site.perform("TasksRenderWithFilters", die_after=20) == {}
+    assert site.perform(f"{CHECKS}.TasksRenderWithFilters", die_after=20) == {}
     assert site.rows()["common_stafftask"] > before["common_stafftask"]
-    answer = site.perform("BookingAppears")
+    answer = site.perform(f"{CHECKS}.BookingAppears")
     assert answer["status"] == "passed", answer
     assert any(
         "StaffTask" in line for line in answer["facts"]["left by an earlier run, and removed"]
     )
     # Of a session only the check that made it knows the key.
     assert {**site.rows(), "django_session": 0} == {**before, "django_session": 0}
-    assert site.perform("TasksRenderWithFilters")["status"] == "passed"
+    assert site.perform(f"{CHECKS}.TasksRenderWithFilters")["status"] == "passed"
     assert site.rows() == before
 
 
 def test_a_web_server_that_is_away_proves_nothing(site: Site) -> None:
-    answer = site.perform("NoDuplicateTasks", setting={"SITE_URL": "http://127.0.0.1:1"})
+    answer = site.perform(f"{CHECKS}.NoDuplicateTasks", setting={"SITE_URL": "http://127.0.0.1:1"})
     assert answer["status"] == "inconclusive"
     assert "did not answer" in answer["message"]
-    answer = site.perform("NoDuplicateTasks", setting={"SITE_URL": ""})
+    answer = site.perform(f"{CHECKS}.NoDuplicateTasks", setting={"SITE_URL": ""})
     assert answer["status"] == "inconclusive"
     assert "REHEARSAL['SITE_URL']" in answer["message"]
 
@@ -90,6 +91,6 @@ def test_a_web_server_that_is_away_proves_nothing(site: Site) -> None:
 def test_a_project_without_the_pieces_is_told_which(check: str) -> None:
     report = Report("A line.", Rehearsed(1, "", datetime.datetime.now(datetime.UTC)))
     with pytest.raises(Inconclusive, match="This project does not have the models? ") as found:
-        load(f"{CHECKS}.{check}")().run(report)
+        load(f"rehearsal.{CHECKS}.{check}")().run(report)
     wanted = "common.CalendarNotification" if check == EACH[-1] else "common.StaffTask"
     assert wanted in str(found.value)

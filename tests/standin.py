@@ -22,11 +22,10 @@ import pytest
 from psycopg import sql
 
 from tests import servers
-from tests.conftest import ROOT, wait_for
 
+ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "demo" / "src"
-PERFORM = Path(__file__).with_name("perform.py")  # the project has a package `tests` too
-CHECKS = "rehearsal.contrib.oobc.functional"
+PERFORM = Path(__file__).with_name("standin_perform.py")  # the project has a package `tests` too
 
 
 @dataclass
@@ -53,12 +52,12 @@ class Site:
             )
 
     def perform(self, check: str, **order: Any) -> dict[str, Any]:
-        """What a check says; nothing when it is killed on the way."""
+        """What a check of this package says; nothing when it is killed on the way."""
         if not self._performer or self._performer[-1].poll() is not None:
             self._performer.append(self.start("perform", sys.executable, str(PERFORM)))
         process = self._performer[-1]
         assert process.stdin and process.stdout
-        process.stdin.write(json.dumps({"check": f"{CHECKS}.{check}", **order}) + "\n")
+        process.stdin.write(json.dumps({"check": f"rehearsal.{check}", **order}) + "\n")
         process.stdin.flush()
         line = process.stdout.readline()
         if not line:
@@ -107,6 +106,8 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The running project; its rows are those of production's stand-in."""
+    from tests.conftest import wait_for  # which imports this module
+
     folder = tmp_path_factory.mktemp("site")
     database = servers.postgresql.create(f"oobc_staging_{uuid.uuid4().hex[:8]}")
     address = f"http://127.0.0.1:{free_port()}"
