@@ -2,100 +2,31 @@
 
 from __future__ import annotations
 
-import datetime
+import random
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from django.contrib.auth.hashers import check_password, make_password
+from django.contrib.auth.hashers import check_password
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from demo import servers
 from rehearsal import decisions, tasks
-from rehearsal.checks import base
-from rehearsal.checks.environment import mail, restore, survey
+from rehearsal.checks.environment import mail, restore
 from rehearsal.databases import replacement, snapshots
 from rehearsal.databases.address import Address, AddressError, of
 from rehearsal.databases.replacement.postgresql import PostgreSQLReplacement
 from rehearsal.middleware import restoring
 from rehearsal.models import CheckItem
-from tests.conftest import _end_shared as end_shared_worker
+from tests.checks.environment.conftest import PASSWORD, held, measured, perform
 from tests.conftest import statuses, wait_for
-from tests.databases.test_replacement import address, content, databases, execute, made
-from tests.databases.test_snapshots import vouch
+from tests.databases.test_replacement import address, content, databases, execute
+from tests.databases.test_snapshots import mutated, vouch
 from tests.test_views import at, begin, said, signed_in, work
 
 SESSION_USER = 3
-USERS = """
-CREATE TABLE auth_user (id integer PRIMARY KEY, username varchar(150) NOT NULL,
- password varchar(128) NOT NULL, is_active boolean NOT NULL, is_staff boolean NOT NULL,
- is_superuser boolean NOT NULL);
-CREATE TABLE django_session (session_key varchar(40) PRIMARY KEY, session_data text NOT NULL,
- expire_date timestamptz NOT NULL);
-INSERT INTO auth_user SELECT n, 'user' || n, '{password}', true, n % 2 = 0, n = 1
- FROM generate_series(1, {count}) n;
-"""
-PASSWORD = make_password("correct horse", hasher="pbkdf2_sha256")
-
-
-@pytest.fixture(autouse=True)
-def allow_databases(django_db_blocker: pytest.FixtureRequest) -> Iterator[None]:
-    with django_db_blocker.unblock():  # type: ignore[attr-defined]
-        yield
-
-
-@pytest.fixture(autouse=True)
-def no_worker_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody else is on the tests' broker, so nobody needs seconds to answer."""
-    end_shared_worker()
-    monkeypatch.setattr(survey, "CONTROL_SECONDS", 0.1)
-
-
-@pytest.fixture
-def pair(
-    tmp_path: Path, settings: object, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[tuple[Address, Address]]:
-    """Production and an enrolled staging with a few accounts, as the configuration names them."""
-    made("office_production", "production")
-    made("office_staging", "old")
-    both = address("office_production"), address("office_staging")
-    for one in both:
-        execute(USERS.format(password=PASSWORD, count=6), one.name)
-        url = f"postgresql://{one.user}:{one.password}@{one.host}:{one.port}/{one.name}"
-        monkeypatch.setenv(f"{one.name.upper()}_URL", url)
-    settings.REHEARSAL = {  # type: ignore[attr-defined]
-        **settings.REHEARSAL,  # type: ignore[attr-defined]
-        "FOLDER": str(tmp_path / "kept"),
-        "POSTGRESQL_BIN": str(servers.binaries()),
-        "SOURCE": "OFFICE_PRODUCTION_URL",
-        "TARGET": "OFFICE_STAGING_URL",
-    }
-    call_command("rehearsal_enroll", yes="office_staging")
-    yield both
-    for name in databases():
-        if name.startswith("office_"):
-            execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
-
-def perform(
-    check: str, number: int = 7, holds: Callable[[], bool] = lambda: True
-) -> tuple[str, str, base.Report]:
-    """Status, sentence and report of a check of section 1."""
-    now = datetime.datetime.now(datetime.UTC)
-    report = base.Report("a line", base.Rehearsed(number, "0" * 40, now), holds=holds)
-    try:
-        base.build(f"rehearsal.checks.environment.{check}", {}).run(report)
-    except base.Outcome as outcome:
-        return outcome.status, str(outcome), report
-    return "passed", report.said, report
-
-
-def measured(report: base.Report) -> dict[str, float]:
-    return {one.name: one.value for one in report.measurements}
 
 
 def test_snapshot_and_restore(pair: tuple[Address, Address]) -> None:
@@ -190,13 +121,28 @@ def test_own_route(settings: object) -> None:
     assert "cannot be imported" in mail.leads(mail.route())
 
 
-def test_damaged_snapshot_leaves_staging_alone(pair: tuple[Address, Address]) -> None:
+@pytest.mark.parametrize("count", [8, pytest.param(300, marks=pytest.mark.long)])
+def test_damaged_snapshot_leaves_staging_alone(
+    pair: tuple[Address, Address], tmp_path: Path, count: int
+) -> None:
+    """Cut off at any byte, or with any bit flipped: the restore fails, and staging is the same."""
     perform("Snapshot")
-    archive = snapshots.load(snapshots.of_rehearsal(7)).archive / "toc.dat"
-    archive.write_bytes(archive.read_bytes()[:-1])
-    status, told, _ = perform("Restore")
-    assert (status, "toc.dat of the snapshot is not what it was" in told) == ("failed", True), told
-    assert content("office_staging") == "old"
+    folder, whole = snapshots.of_rehearsal(7), tmp_path / "whole"
+    shutil.copytree(folder, whole)
+    before, there = held(pair[1]), databases()
+    dice = random.Random(count)
+    for _ in range(count):
+        shutil.rmtree(folder)
+        shutil.copytree(whole, folder)
+        what = mutated(folder, dice)
+        status, told, _ = perform("Restore")
+        assert status == "failed", what
+        assert "of the snapshot" in told, (what, told)
+        assert held(pair[1]) == before, what
+    assert databases() == there
+    shutil.rmtree(folder)
+    shutil.copytree(whole, folder)
+    assert perform("Restore")[0] == "passed"
 
 
 def test_restore_that_differs_from_the_manifest(pair: tuple[Address, Address]) -> None:
