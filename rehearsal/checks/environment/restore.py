@@ -231,7 +231,7 @@ def watched(target: Address, patience: float = 30) -> Iterator[list[float]]:
     """Ask a database again and again, as its clients do; fills the list with the seconds between
     one answer and the next. It is empty in the end where not both sides of the change were seen,
     the new one within `patience` seconds."""
-    done, asked = threading.Event(), threading.Event()
+    done, asked, whole = threading.Event(), threading.Event(), threading.Event()
     gaps: list[float] = []
 
     def watch() -> None:
@@ -248,11 +248,11 @@ def watched(target: Address, patience: float = 30) -> Iterator[list[float]]:
                 last = now
                 asked.set()
                 if ending:
+                    whole.set()
                     break
             except Error:
                 connection = None
                 if ending and time.monotonic() - last > patience:
-                    gaps.clear()
                     break
             time.sleep(LOOK_SECONDS)
         if connection:
@@ -266,5 +266,5 @@ def watched(target: Address, patience: float = 30) -> Iterator[list[float]]:
     finally:
         done.set()
         thread.join(patience + CONNECT_SECONDS)
-        if not seen or thread.is_alive():
+        if not (seen and whole.is_set()):
             gaps.clear()

@@ -1,0 +1,164 @@
+"""1.1 and 1.2 are killed at every stage: staging is old or new, and the next start heals the rest.
+
+A process performs both and kills itself, with SIGKILL, right before its nth step: a statement that
+a database is asked or has answered, a program or a folder that is made, renamed or removed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rehearsal.databases import replacement, snapshots
+from rehearsal.databases.address import Address
+from tests.checks.environment.conftest import (
+    allow_databases,
+    held,
+    no_worker_is_waited_for,
+    pair,
+    perform,
+)
+from tests.databases.test_replacement import databases, execute
+
+__all__ = ["allow_databases", "no_worker_is_waited_for", "pair"]
+ROOT = Path(__file__).parent.parent.parent
+NUMBER = 7
+
+KILLED = """
+import json, os, signal, sys, threading
+import django
+from django.conf import settings
+last, settings.REHEARSAL = int(sys.argv[1]), json.loads(sys.argv[2])
+settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+django.setup()
+import datetime
+from rehearsal.checks import base
+from rehearsal.checks.environment import survey
+from rehearsal.databases.address import Address
+
+survey.CONTROL_SECONDS = 0.1
+steps, lock = [], threading.Lock()
+
+def step(name):
+    with lock:
+        steps.append(name)
+        if len(steps) == last:
+            os.write(1, f"killed before {name}".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+def asked(execute, sql, params, many, context):
+    step("asking " + sql)
+    try:
+        return execute(sql, params, many, context)
+    finally:
+        step("having asked " + sql)
+
+def connected(self):
+    connection = connect(self)
+    connection.execute_wrappers.append(asked)
+    return connection
+
+def seen(event, arguments):
+    if event == "subprocess.Popen":
+        step(f"starting {arguments[1]}")
+        here = len(steps)
+        if here + 1 == last:  # amid what it does
+            os.write(1, f"killed during {arguments[1]}".encode())
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        steps.append("")
+    elif event in WATCHED and settings.REHEARSAL["FOLDER"] in str(arguments):
+        step(f"{event} {arguments}")
+
+WATCHED = {"os.rename", "os.mkdir", "os.remove", "shutil.rmtree", "sqlite3.connect"}
+connect, Address.connect = Address.connect, connected
+sys.addaudithook(seen)
+for check in ("Snapshot", "Restore"):
+    now = datetime.datetime.now(datetime.UTC)
+    report = base.Report("a line", base.Rehearsed(7, "0" * 40, now))
+    base.build(f"rehearsal.checks.environment.{check}", {}).run(report)
+print(len(steps))
+os._exit(0)
+"""
+
+
+def perform_and_kill(last: int, setting: dict[str, object]) -> tuple[int, str]:
+    """The exit code, and what was said, of a process that is killed before its step `last`."""
+    process = subprocess.run(
+        [sys.executable, "-c", KILLED, str(last), json.dumps(setting, default=str)],
+        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        timeout=120,
+        text=True,
+    )
+    return process.returncode, process.stdout
+
+
+def nobody_is_left() -> None:
+    """No server process works for the killed one any more, two seconds later."""
+    deadline = time.monotonic() + 2
+    left = (
+        "SELECT pid, query FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        " AND (application_name = 'rehearsal' OR datname LIKE 'office_%')"
+    )
+    while found := execute(left):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+
+
+SAMPLE, STRIDE = 6, 3
+
+
+@pytest.mark.parametrize(
+    "share",
+    ["sample", *(pytest.param(n, marks=pytest.mark.long) for n in range(STRIDE))],
+)
+def test_killed_at_every_stage(
+    pair: tuple[Address, Address], share: str | int, settings: object, tmp_path: Path
+) -> None:
+    source, target = pair
+    setting = settings.REHEARSAL  # type: ignore[attr-defined]
+    old, production = held(target), held(source)
+    code, said = perform_and_kill(0, setting)
+    assert code == 0, said
+    total, new = int(said), held(target)
+    assert len({old, new}) == 2
+    replacement.configured(NUMBER).roll_back()
+    assert held(target) == old
+    steps: list[int] = list(range(1, total + 1))
+    chosen = (
+        random.Random(7).sample(steps, SAMPLE) if share == "sample" else steps[int(share) :: STRIDE]
+    )
+    seen = set()
+    for last in chosen:
+        code, said = perform_and_kill(last, setting)
+        assert code in (0, -signal.SIGKILL), said  # threads make a few steps more or less
+        nobody_is_left()
+        stands = held(target)
+        assert stands in (old, new), said
+        assert held(source) == production, said
+        swapped = "office_staging_before_7" in databases()
+        assert stands == (new if swapped else old), said
+        seen.add(swapped)
+        assert perform("Snapshot")[0] == "passed", said
+        status, told, _ = perform("Restore")
+        assert status == "passed", (said, told)
+        assert held(target) == new, said
+        way = replacement.configured(NUMBER)
+        way.heal()
+        assert {name for name in databases() if name.startswith("office_")} == {
+            "office_production", "office_staging", "office_staging_before_7",
+        }, said  # fmt: skip
+        kept = snapshots.of_rehearsal(NUMBER)
+        assert [path.name for path in kept.parent.iterdir()] == [kept.name], said
+        way.roll_back()
+        assert held(target) == old, said
+    assert share == "sample" or seen == {False, True}
