@@ -13,6 +13,7 @@ from celery import current_app
 from django.conf import settings
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
 from django.db import Error, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.template import TemplateDoesNotExist, TemplateSyntaxError
@@ -75,10 +76,10 @@ def _pages(here: conf.Configuration) -> Found:
             )
     try:
         staticfiles_storage.url(STYLESHEET)
-    except ValueError:
+    except (ValueError, ImproperlyConfigured) as error:
         yield (
             "013",
-            f"The manifest of static files lacks {STYLESHEET}, so the pages would fail.",
+            f"The pages would fail for want of {STYLESHEET} ({error}).",
             "Run manage.py collectstatic where the web server's files are built.",
         )
 

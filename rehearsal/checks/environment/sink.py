@@ -89,8 +89,8 @@ class Sink:
 
 
 def _to(address: str) -> re.Pattern[str]:
-    """The header of a message to that address; in a log file, other words stand before it."""
-    return re.compile(rf"(?:^|\s)To: [^\r\n]*{re.escape(address)}", re.MULTILINE)
+    """The header of a message to that address; in a log file, the line's own head is before it."""
+    return re.compile(rf"^(?:.*[\]|:>-] +)?To: .*{re.escape(address)}", re.MULTILINE)
 
 
 def folder_of_django() -> str:

@@ -1,0 +1,106 @@
+"""What `check --deploy` tells of a project that is to be rehearsed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.checks import Warning, run_checks
+from django.test import override_settings
+
+from tests.test_other_project import FILES
+
+MIDDLEWARE = ["rehearsal.middleware.RestoreMiddleware"]
+LINES = "## 1. Tests\n- [ ] `pytest tests/test_here.py`, `pytest tests/test_gone.py::Some -x`\n"
+
+
+def found(**settings: Any) -> dict[str, str]:
+    """The identifiers of the warnings, each with its sentence and its remedy."""
+    with override_settings(**settings):
+        warnings = run_checks(tags=["rehearsal"], include_deployment_checks=True)
+    assert all(isinstance(one, Warning) and one.hint for one in warnings)
+    return {str(one.id).partition(".")[2]: f"{one.msg} {one.hint}" for one in warnings}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository with a manage.py, a checklist and one of the two tests that it names."""
+    (tmp_path / "manage.py").touch()
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_here.py").touch()
+    (tmp_path / "list.md").write_text(LINES)
+    return tmp_path
+
+
+def complete(root: Path, **more: Any) -> dict[str, Any]:
+    """The setting of a project that lacks nothing."""
+    (root / "tests" / "test_gone.py").touch()
+    return {
+        "ROOT": root, "CHECKLIST": root / "list.md", "SOURCE": "PRODUCTION", "REVISION": "0123456",
+        "SECRETS_SOURCE": root / "latest.env", "SITE_URL": "http://127.0.0.1:8000",
+        "MAIL_SEEN_IN": root / "mail.log", **more,
+    }  # fmt: skip
+
+
+@pytest.mark.django_db(databases=["default", "rehearsal"])
+def test_a_project_that_lacks_nothing(root: Path) -> None:
+    assert found(REHEARSAL=complete(root), MIDDLEWARE=MIDDLEWARE) == {}
+
+
+@pytest.mark.django_db(databases=["default", "rehearsal"])
+@pytest.mark.parametrize(
+    ("changed", "setting", "expected", "says"),
+    [
+        ({"ROOT_URLCONF": "tests.checks.test_functional"}, {}, "W010", "include('rehearsal.urls')"),
+        ({"MIDDLEWARE": ["other", *MIDDLEWARE]}, {}, "W011", "first in MIDDLEWARE"),
+        ({}, {"BASE_TEMPLATE": "none.html"}, "W012", "cannot be loaded"),
+        ({}, {"BASE_TEMPLATE": "admin/index.html"}, "", ""),  # what it extends may have the block
+        ({}, {"BASE_TEMPLATE": "admin/pagination.html"}, "W012", "has no block `content`"),
+        (
+            {"STORAGES": {"staticfiles": {
+                "BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}}},
+            {}, "W013", "collectstatic",
+        ),
+        ({}, {"SOURCE": ""}, "W019", "1.1 cannot take a snapshot"),
+        ({}, {"SITE_URL": ""}, "W021", "4.1 to 4.3 can ask for no page"),
+        (
+            {"EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend"},
+            {}, "W022", "to the SMTP server localhost:25",
+        ),
+        (
+            {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"},
+            {"MAIL_SEEN_IN": ""}, "W023", "4.4 is inconclusive",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_told(
+    root: Path, changed: dict[str, Any], setting: dict[str, Any], expected: str, says: str
+) -> None:
+    told = found(REHEARSAL=complete(root, **setting), **{"MIDDLEWARE": MIDDLEWARE, **changed})
+    assert set(told) == ({expected} if expected else set())
+    assert says in told.get(expected, "")
+
+
+@pytest.mark.django_db(databases=["default", "rehearsal"])
+def test_tests_that_are_not_where_the_checklist_says(root: Path) -> None:
+    setting = complete(root)
+    (root / "tests" / "test_gone.py").unlink()
+    told = found(REHEARSAL=setting, MIDDLEWARE=MIDDLEWARE)
+    assert set(told) == {"W025"}
+    assert told["W025"].startswith("1.1 names tests/test_gone.py, which is not in ")
+
+
+@pytest.mark.django_db(databases=["default", "rehearsal"])
+def test_a_wrong_setting_is_told_alone() -> None:
+    with override_settings(REHEARSAL={"ROOT": 5}):
+        told = run_checks(tags=["rehearsal"], include_deployment_checks=True)
+    assert "rehearsal.E001" in {one.id for one in told}
+    assert not {f"rehearsal.W0{number}" for number in range(10, 26)} & {one.id for one in told}
+
+
+def test_the_document_names_every_key() -> None:
+    told = (Path(__file__).parent.parent / "docs" / "plugging-in.md").read_text()
+    assert "REHEARSAL" in FILES["library/settings.py"]
+    for key in ("SITE_URL", "MAIL_SEEN_IN", "BASE_TEMPLATE", "MAIL_SINKS", "TARGET_ADMIN"):
+        assert f"`{key}`" in told
