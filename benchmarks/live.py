@@ -293,7 +293,9 @@ def beside_checks(address: str, who: str) -> float:
             # They watch a rehearsal that only a person can bring on, so that none ever ends.
             process = crowd("polled", address, waiting.number, who, POLLERS_BESIDE_CHECKS)
             time.sleep(3)
-            Rehearsal.objects.filter(pk=waiting.number).update(environment="beside")
+            Rehearsal.objects.filter(pk=waiting.number).update(
+                environment=f"beside-{waiting.number}"
+            )
             ratios.append(took() / alone)
             process.kill()
             process.communicate()
