@@ -132,6 +132,15 @@ class Configuration:
     ticket: str = ""
     """The release ticket: its address on GitHub, GitLab or Jira, or a folder. `{ticket}` stands for
     what who decides calls it, `{revision}` for the commit."""
+    ticket_token: str = "REHEARSAL_TICKET_TOKEN"  # noqa: S105
+    """The environment variable that holds the token for it; for Jira in the cloud, `mail:token`."""
+    owners: tuple[str, ...] = ()
+    """The mail addresses of those who are told what was decided."""
+    owners_mail: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """How mail gets to them, where the environment's own mail is captured: `BACKEND`, `FROM`, and
+    what the backend takes, in capitals: `HOST`, `PORT`, `USERNAME`, `PASSWORD`, `USE_TLS` …"""
+    owners_apprise: str = ""
+    """The environment variable that holds addresses of apprise's, by which they are told too."""
     gate_max_age_hours: int = 72
     """How old a decision may be for rehearsal_gate to let a deployment pass."""
 
@@ -165,6 +174,7 @@ LISTS = {
     "mail_sinks": "hosts or mail backends",
     "required_secrets": "keys",
     "shared_secrets": "keys",
+    "owners": "mail addresses",
 }
 NUMBERS = {
     "snapshot_max_age_hours": "hours",
@@ -186,7 +196,15 @@ CHOICES = {
     "test_database": ("migrations", "schema", "plain"),
     "sign_off": ("person", "automatic"),
 }
-MAY_BE_EMPTY = {"ticket", "revision", "source", "target_admin", "site_url", "mail_seen_in"}
+MAY_BE_EMPTY = {
+    "ticket",
+    "owners_apprise",
+    "revision",
+    "source",
+    "target_admin",
+    "site_url",
+    "mail_seen_in",
+}
 FROM_VARIABLES = "environment:"
 
 
@@ -247,6 +265,12 @@ def _typed(name: str, value: object) -> object:
             isinstance(word, str) and word for pair in value.items() for word in pair
         ):
             raise TypeError("a dict of usernames by role was expected")
+        return dict(value)
+    if name == "owners_mail":
+        if not isinstance(value, Mapping) or not all(
+            isinstance(key, str) and key.isupper() for key in value
+        ):
+            raise TypeError("a dict was expected, its keys in capitals, such as HOST")
         return dict(value)
     if name == "secrets_source":
         return _source(value)

@@ -17,6 +17,7 @@ from django.conf import settings
 from django.utils.crypto import salted_hmac
 
 from rehearsal import records
+from rehearsal.checks.base import Exports, Inconclusive
 from rehearsal.databases.replacement import KEPT
 from rehearsal.models import (
     Change,
@@ -103,6 +104,21 @@ def signed(text: str, by: str) -> bool:
     """Whether `by` is the document's signature by SECRET_KEY or a former one."""
     keys = [settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS]
     return any(hmac.compare_digest(signature(text, key).encode(), by.encode()) for key in keys)
+
+
+def exports(number: int) -> Exports:
+    """What a decided rehearsal is handed out as; raises Inconclusive before the decision."""
+    rehearsal = Rehearsal.objects.get(pk=number)
+    found = rehearsal.seals.last()
+    if found is None:
+        raise Inconclusive(f"{rehearsal} is not decided, and so not sealed: decide it first.")
+    files = {
+        "checklist.md": records.ticked(rehearsal),
+        "evidence.json": found.document,
+        "evidence.seal": exported(found),
+        "report.html": records.as_html(rehearsal),
+    }
+    return Exports(records.as_json(rehearsal) | {"path": rehearsal.get_absolute_url()}, files)
 
 
 def exported(found: Seal) -> str:

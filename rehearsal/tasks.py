@@ -318,6 +318,7 @@ def _report(item: CheckItem) -> base.Report:
         redact=conf.redactor().redact,
         beat_seen_at=beat_seen_at,
         holds=holds,
+        exports=lambda: sealing.exports(rehearsal.number),
     )
 
 

@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.utils.module_loading import import_string
 
@@ -73,6 +73,20 @@ class Rehearsed:
     started_at: datetime.datetime
 
 
+@dataclass(frozen=True)
+class Exports:
+    """A rehearsal as it is handed out."""
+
+    told: dict[str, Any]
+    """By schema 1, with the page's path."""
+    files: dict[str, str]
+    """`checklist.md`, `evidence.json`, `evidence.seal` and `report.html`."""
+
+
+def _no_exports() -> Exports:
+    raise Inconclusive("Nothing was decided here, so there is nothing to hand out.")
+
+
 @dataclass
 class Measurement:
     """A number with its name and unit, kept for comparison with later rehearsals."""
@@ -93,10 +107,13 @@ class Report:
         redact: Callable[[str], str] = str,
         beat_seen_at: Callable[[], datetime.datetime | None] = lambda: None,
         holds: Callable[[], bool] = lambda: True,
+        exports: Callable[[], Exports] = _no_exports,
     ) -> None:
         self.line = line
         self.rehearsal = rehearsal
         self.beat_seen_at = beat_seen_at
+        self.exports = exports
+        """The rehearsal as it stands now, for the sign-off."""
         self.holds = holds
         """Whether the item is still this worker's: asked before what cannot be taken back."""
         self.stop = threading.Event()

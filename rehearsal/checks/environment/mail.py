@@ -14,7 +14,11 @@ CAPTURING = (console.EmailBackend, dummy.EmailBackend, locmem.EmailBackend)
 
 def route() -> dict[str, str]:
     """Where this process's mail goes: its backend, and the SMTP server of one that has one."""
-    said = str(settings.EMAIL_BACKEND)
+    return route_of(str(settings.EMAIL_BACKEND), f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}")
+
+
+def route_of(said: str, server: str) -> dict[str, str]:
+    """Where mail goes by a backend's dotted path, with `server` if it is one of SMTP."""
     try:
         backend = import_string(said)
     except ImportError as error:
@@ -22,7 +26,7 @@ def route() -> dict[str, str]:
     if isinstance(backend, type) and issubclass(backend, CAPTURING):
         return {"backend": said, "captures": "yes"}
     if isinstance(backend, type) and issubclass(backend, smtp.EmailBackend):
-        return {"backend": said, "server": f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"}
+        return {"backend": said, "server": server}
     return {"backend": said}
 
 
