@@ -70,18 +70,25 @@ def test_passwords_of_the_target(pair: tuple[Address, Address], settings: object
     assert report.facts["passwords of the target kept"] == "6 accounts"
 
 
-def test_planted_reset_is_named(pair: tuple[Address, Address]) -> None:
+def test_planted_reset_among_ten_thousand_is_named(pair: tuple[Address, Address]) -> None:
     """Something resets a password while the data is put in place: here, a trigger in it."""
+    execute(
+        "INSERT INTO auth_user SELECT n, 'user' || n, u.password, true, false, false"
+        " FROM generate_series(7, 10000) n, auth_user u WHERE u.id = 1",
+        "office_production",
+    )
     perform("Snapshot")
     execute(
         "CREATE FUNCTION reset() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS"
-        " $$ BEGIN UPDATE auth_user SET password = '!' WHERE id = 4; RETURN NULL; END $$;"
+        " $$ BEGIN UPDATE auth_user SET password = '!' WHERE id = 4321; RETURN NULL; END $$;"
         " CREATE TRIGGER reset AFTER DELETE ON django_session EXECUTE FUNCTION reset()",
         "office_production",
     )
     perform("Snapshot")
     status, told, _ = perform("Restore")
-    assert (status, "user4 (password reset)" in told) == ("failed", True), told
+    assert (status, "as they were: user4321 (password reset). Find" in told) == ("failed", True), (
+        told
+    )
     assert content("office_staging") == "old"
 
 
