@@ -86,10 +86,10 @@ class Row:
         return "" if self.item.seconds is None else duration(self.item.seconds)
 
     @property
-    def evidence(self) -> list[tuple[str, object]]:
-        """The facts the check recorded, lists as one line."""
+    def evidence(self) -> list[tuple[str, list[object]]]:
+        """The facts the check recorded, each with its lines."""
         facts = [(k, v) for k, v in self.item.evidence.items() if k != ACKNOWLEDGE]
-        return [(k, ", ".join(map(str, v)) if isinstance(v, list) else v) for k, v in facts]
+        return [(k, v if isinstance(v, list) else [v]) for k, v in facts]
 
     @property
     def acknowledge(self) -> list[str]:
