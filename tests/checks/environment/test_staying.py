@@ -149,7 +149,8 @@ def web(tmp_path: Path) -> Iterator[tuple[Host, Browser, str]]:
         })  # fmt: skip
         for path, text in (
             ("host/settings.py", SETTINGS + ON_THE_WEB), ("host/urls.py", URLS),
-            ("host/wsgi.py", WEB), ("host/__init__.py", "from host.celery import app\n"), ("checklist.md", DOCUMENT),
+            ("host/wsgi.py", WEB), ("host/__init__.py", "from host.celery import app\n"),
+            ("checklist.md", DOCUMENT),
         ):  # fmt: skip
             host.write(path, text)
         execute(f"CREATE DATABASE {name}_production")
