@@ -117,7 +117,7 @@ def check_checklist(**_: object) -> Sequence[checks.CheckMessage]:
 
 
 def check_deployment(**options: object) -> Sequence[checks.CheckMessage]:
-    """W010 to W025: what a rehearsal in this environment would lack."""
+    """W010 to W027: what a rehearsal in this environment would lack."""
     from rehearsal import deployment  # the checks may need the project's models
 
     return deployment.check_deployment(**options)

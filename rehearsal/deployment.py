@@ -33,7 +33,7 @@ STYLESHEET = "rehearsal/rehearsal.css"
 
 
 def check_deployment(**_: object) -> Sequence[checks.CheckMessage]:
-    """W010 to W025: what a rehearsal in this environment would lack."""
+    """W010 to W027: what a rehearsal in this environment would lack."""
     here, wrong = conf.read(getattr(settings, "REHEARSAL", {}))
     if wrong:
         return []  # E001 says so, and what follows from it would only confuse
@@ -170,6 +170,18 @@ def _lines(here: conf.Configuration) -> Found:
             "023",
             "Where captured mail can be seen, is not said: 4.4 is inconclusive.",
             "Name the folder, file or mail catcher in REHEARSAL['MAIL_SEEN_IN'].",
+        )
+    if not here.worker_logs:
+        yield (
+            "026",
+            "Where the project's workers log, is not said: 6.1 is inconclusive.",
+            "Name their logs in REHEARSAL['WORKER_LOGS'].",
+        )
+    if not (here.pages and here.roles):
+        yield (
+            "027",
+            "Which pages matter, and to whom, is not said: 6.2 is inconclusive.",
+            "Name them in REHEARSAL['PAGES'] and REHEARSAL['ROLES'].",
         )
     for path, ref in _missing_tests(here):
         yield (

@@ -39,7 +39,8 @@ def complete(root: Path, **more: Any) -> dict[str, Any]:
     return {
         "ROOT": root, "CHECKLIST": root / "list.md", "SOURCE": "PRODUCTION", "REVISION": "0123456",
         "SECRETS_SOURCE": root / "latest.env", "SITE_URL": "http://127.0.0.1:8000",
-        "MAIL_SEEN_IN": root / "mail.log", **more,
+        "MAIL_SEEN_IN": root / "mail.log", "WORKER_LOGS": [str(root / "worker.log")],
+        "PAGES": ["/"], "ROLES": {"staff": "amina"}, **more,
     }  # fmt: skip
 
 
@@ -63,6 +64,8 @@ def test_a_project_that_lacks_nothing(root: Path) -> None:
             {}, "W013", "collectstatic",
         ),
         ({}, {"SOURCE": ""}, "W019", "1.1 cannot take a snapshot"),
+        ({}, {"WORKER_LOGS": []}, "W026", "6.1 is inconclusive"),
+        ({}, {"ROLES": {}}, "W027", "6.2 is inconclusive"),
         ({}, {"SITE_URL": ""}, "W021", "4.1 to 4.3 can ask for no page"),
         (
             {"EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend"},
@@ -96,7 +99,7 @@ def test_a_wrong_setting_is_told_alone() -> None:
     with override_settings(REHEARSAL={"ROOT": 5}):
         told = run_checks(tags=["rehearsal"], include_deployment_checks=True)
     assert "rehearsal.E001" in {one.id for one in told}
-    assert not {f"rehearsal.W0{number}" for number in range(10, 26)} & {one.id for one in told}
+    assert not {f"rehearsal.W0{number}" for number in range(10, 28)} & {one.id for one in told}
 
 
 def test_the_document_names_every_key() -> None:
