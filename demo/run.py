@@ -16,8 +16,8 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from urllib.error import URLError
@@ -113,6 +113,10 @@ def environment(
         "PRODUCTION_ENV": str(folder / "production.env"),
         "WORKER_LOGS": str(folder / "worker.log"),
         "REQUEST_LOGS": str(folder / "web.log"),
+        "OWNERS": "deployment-owner@obcms.example,release-manager@obcms.example",
+        "OWNERS_MAIL_HOST": "127.0.0.1",
+        "OWNERS_MAIL_PORT": str(free_port()),
+        "TICKET": str(VAR / "release"),  # which stays
     }
 
 
@@ -174,7 +178,7 @@ def prepare(project: Project, postgresql: servers.PostgreSQL) -> None:
 
 def start_processes(project: Project, folder: Path, stack: ExitStack) -> str:
     """Start web, workers and beat; returns the address of the page once it answers."""
-    port = free_port()
+    port = free_port(8000)
     project.environ["SITE_URL"] = f"http://127.0.0.1:{port}"
     python = sys.executable
     celery = (python, "-m", "celery", "-A", "obc_management")
@@ -209,9 +213,9 @@ def answers(address: str) -> bool:
         return False
 
 
-def free_port() -> int:
-    """Port 8000, or any that is free."""
-    for port in (8000, 0):
+def free_port(wanted: int = 0) -> int:
+    """The port that is wanted, or any that is free."""
+    for port in (wanted, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -220,6 +224,38 @@ def free_port() -> int:
                 continue
             return int(probe.getsockname()[1])
     raise DemoError("No port of 127.0.0.1 is free: end a program that listens, and try again.")
+
+
+@contextmanager
+def post_office(project: Project, folder: Path) -> Iterator[None]:
+    """The owners' mail server: it takes what comes and keeps it in files."""
+    from aiosmtpd.controller import Controller
+    from aiosmtpd.handlers import Mailbox
+
+    controller = Controller(
+        Mailbox(folder / "owners-mail"),
+        hostname=project.environ["OWNERS_MAIL_HOST"],
+        port=int(project.environ["OWNERS_MAIL_PORT"]),
+    )
+    controller.start()
+    try:
+        yield
+    finally:
+        controller.stop()
+
+
+REPORT = DEMO / "docs" / "testing" / "TEST_RESULTS_REPORT.md"
+
+
+@contextmanager
+def report_of_people() -> Iterator[None]:
+    """Put the report back that the rehearsal writes into; what it made of it stays in var/."""
+    before = REPORT.read_bytes()
+    try:
+        yield
+    finally:
+        (VAR / REPORT.name).write_bytes(REPORT.read_bytes())
+        REPORT.write_bytes(before)
 
 
 def rehearse(project: Project, folder: Path) -> int:
@@ -250,7 +286,8 @@ def remember(project: Project) -> Path:
     names = ("DJANGO_SETTINGS_MODULE", "DATABASE_URL", "REHEARSAL_DATABASE_URL", "REDIS_URL",
              "CELERY_BROKER_URL", "SECRET_KEY", "PRODUCTION_DATABASE_URL", "REHEARSAL_FOLDER",
              "POSTGRESQL_BIN", "ENV_FILE", "ENV_TEMPLATE", "SECRETS_SOURCE",
-             "PRODUCTION_ENV", "SITE_URL", "WORKER_LOGS", "REQUEST_LOGS")  # fmt: skip
+             "PRODUCTION_ENV", "SITE_URL", "WORKER_LOGS", "REQUEST_LOGS",
+             "OWNERS", "OWNERS_MAIL_HOST", "OWNERS_MAIL_PORT", "TICKET")  # fmt: skip
     told.unlink(missing_ok=True)
     with open(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.writelines(f"{name}={project.environ[name]}\n" for name in names)
@@ -270,7 +307,12 @@ def main() -> int:
         postgresql = stack.enter_context(servers.postgresql())
         redis = stack.enter_context(servers.redis())
         project = Project(environment(postgresql, redis, folder))
+        if once:
+            project.environ["SIGN_OFF"] = "automatic"  # nobody is there to decide
         write_secrets(project.environ, redis)
+        Path(project.environ["TICKET"]).mkdir(exist_ok=True)
+        stack.enter_context(post_office(project, folder))
+        stack.enter_context(report_of_people())
         say("Making a production database, and staging from it …")
         prepare(project, postgresql)
         say("Starting the web server, two workers and beat …")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from xml.etree import ElementTree
 
@@ -28,19 +28,24 @@ def ticked(rehearsal: Rehearsal) -> str:
 
 
 def _evidence(item: CheckItem) -> list[str]:
-    standing = "confirmed" if item.confirmed_by else item.get_status_display()
-    said = [f"{standing}: {item.summary or standing}"]
-    if item.waived_by:
-        until = f", until {item.waiver_expires_at:%Y-%m-%d}" if item.waiver_expires_at else ""
-        said.append(
-            f"{'waived' if item.waived else 'no longer waived'}: {item.waiver_reason} "
-            f"(by {item.waived_by}{until})"
-        )
-    for key, value in item.evidence.items():
-        said.append(f"{key}: {_shown(value)}")
-    said += [f"{one.name}: {measured(one.value, one.unit)}" for one in item.measurements.all()]
-    if item.note:
-        said.append(f"note: {item.note}")
+    told = _item(item) | {"confirmed_by": item.confirmed_by, "note": item.note}
+    return evidence_lines(told, waived=item.waived)
+
+
+def evidence_lines(item: Mapping[str, Any], *, waived: bool) -> list[str]:
+    """What stands under an item's line in the ticked document, by the item as it is exported."""
+    standing = "confirmed" if item["confirmed_by"] else Status(item["status"]).label
+    said = [f"{standing}: {item['summary'] or standing}"]
+    if waiver := item["waiver"]:
+        until = f", until {waiver['expires_at'][:10]}" if waiver["expires_at"] else ""
+        word = "waived" if waived else "no longer waived"
+        said.append(f"{word}: {waiver['reason']} (by {waiver['by']}{until})")
+    said += [f"{key}: {_shown(value)}" for key, value in item["evidence"].items()]
+    said += [
+        f"{one['name']}: {measured(one['value'], one['unit'])}" for one in item["measurements"]
+    ]
+    if item["note"]:
+        said.append(f"note: {item['note']}")
     return said
 
 

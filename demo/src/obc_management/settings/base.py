@@ -137,6 +137,14 @@ REHEARSAL = {
     # Where the files of secrets are is said from outside too; none of them is in the repository.
     **environment.given("ENV_FILE", "ENV_TEMPLATE", "SECRETS_SOURCE", "PRODUCTION_ENV"),
     **environment.given("POSTGRESQL_BIN", "SITE_URL"),
+    # Staging's own mail is captured, so the owners of deployments have a way of their own.
+    "OWNERS": environment.items("OWNERS"),
+    "OWNERS_MAIL": {
+        "HOST": environment.text("OWNERS_MAIL_HOST", "localhost"),
+        "PORT": int(environment.text("OWNERS_MAIL_PORT", "25")),
+    },
+    "TICKET": environment.text("TICKET"),
+    **environment.given("SIGN_OFF"),
     "PAGES": [
         "common:dashboard",
         "common:oobc_calendar",
