@@ -22,7 +22,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 from kombu.exceptions import OperationalError
 
-from rehearsal import conf, plan, sealing
+from rehearsal import conf, history, plan, sealing
 from rehearsal.checks import base
 from rehearsal.checks.environment import workers
 from rehearsal.checks.environment.beat import Tick, announce
@@ -319,6 +319,7 @@ def _report(item: CheckItem) -> base.Report:
         beat_seen_at=beat_seen_at,
         holds=holds,
         exports=lambda: sealing.exports(rehearsal.number),
+        history=history.Records(item),
     )
 
 

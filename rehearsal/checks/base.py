@@ -6,7 +6,7 @@ import datetime
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -96,6 +96,40 @@ class Measurement:
     unit: str
 
 
+@dataclass(frozen=True)
+class Past:
+    """What an earlier rehearsal of the same environment measured, by series."""
+
+    rehearsal: Rehearsed
+    measurements: Mapping[str, Measurement]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What came of another item of the same rehearsal."""
+
+    status: str
+    summary: str
+    facts: Mapping[str, object]
+
+
+class History:
+    """What the records tell a check; nothing where there are none."""
+
+    def previous(self, series: str) -> Past | None:
+        """The last earlier rehearsal of this environment that measured that series."""
+        return None
+
+    def baseline(self, series: str) -> Past | None:
+        """The last earlier one in which a person waived this check, and so accepted what it found
+        as the new baseline; else the first of all."""
+        return None
+
+    def told(self, check: str) -> Told | None:
+        """What came of the item of this rehearsal that the check at this path serves."""
+        return None
+
+
 class Report:
     """A check's only way to speak; its worker reads it from another thread while the check runs."""
 
@@ -108,12 +142,14 @@ class Report:
         beat_seen_at: Callable[[], datetime.datetime | None] = lambda: None,
         holds: Callable[[], bool] = lambda: True,
         exports: Callable[[], Exports] = _no_exports,
+        history: History | None = None,
     ) -> None:
         self.line = line
         self.rehearsal = rehearsal
         self.beat_seen_at = beat_seen_at
         self.exports = exports
         """The rehearsal as it stands now, for the sign-off."""
+        self.history = history or History()
         self.holds = holds
         """Whether the item is still this worker's: asked before what cannot be taken back."""
         self.stop = threading.Event()
@@ -273,7 +309,7 @@ class NotServedYet(Check):
 
 
 __all__ = [
-    "ACKNOWLEDGE", "ActionRequired", "BindingError", "Check", "Failed", "Inconclusive",
-    "Measurement", "NotServedYet", "Outcome", "PersonConfirms", "Rehearsed", "Report", "Skipped",
-    "build", "load",
+    "ACKNOWLEDGE", "ActionRequired", "BindingError", "Check", "Failed", "History", "Inconclusive",
+    "Measurement", "NotServedYet", "Outcome", "Past", "PersonConfirms", "Rehearsed", "Report",
+    "Skipped", "Told", "build", "load",
 ]  # fmt: skip

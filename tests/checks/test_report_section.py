@@ -40,7 +40,7 @@ def test_a_section_is_added_once_and_the_rest_stays_to_the_byte(tmp_path: Path) 
     assert path.read_bytes().count(BEGIN) == 1
 
 
-@hypothesis(max_examples=50)
+@hypothesis(max_examples=50, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.sampled_from("<!->\n\r #x")))
 def test_any_report_and_any_body_survive(tmp_path_factory, human: str, body: str) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path_factory.mktemp("report") / "REPORT.md"
