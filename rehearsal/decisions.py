@@ -125,6 +125,7 @@ def decide(
     if not re.fullmatch(TICKET, ticket):
         raise Refused(f"A release ticket is named by its number or key, such as REL-12: {ticket!r}")
     with plan.one_open(), change(number, by) as made:
+        plan.prove_ours(made.rehearsal)
         items = tasks.items_of(number)
         _prove_decidable(made, items, choice)
         outcomes = sealing.outcomes(made)
@@ -209,6 +210,7 @@ def roll_back(number: int, *, by: str) -> str:
 def _give_up_the_tick(number: int, by: str, way: replacement.Replacement) -> None:
     """Let the restore pass no longer; raises Refused where there is nothing to go back to."""
     with change(number, by) as made:
+        plan.prove_ours(made.rehearsal)
         restored = _restored(number)
         if restored is None:
             raise Refused(f"Rehearsal {number} keeps no database to go back to.")
@@ -242,6 +244,7 @@ def _restored(number: int) -> CheckItem | None:
 
 def _act(number: int, ref: str, by: str, act: Callable[[Change, CheckItem], None]) -> None:
     with plan.one_open(), change(number, by) as made:
+        plan.prove_ours(made.rehearsal)
         if made.rehearsal.cancelled_by:
             raise Refused(f"Rehearsal {number} was cancelled: nothing in it can change.")
         items = tasks.items_of(number)

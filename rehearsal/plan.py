@@ -48,6 +48,16 @@ def one_open() -> Iterator[None]:
         raise AlreadyOpen(configuration().environment) from error
 
 
+def prove_ours(rehearsal: Rehearsal) -> None:
+    """Raise StartError for a rehearsal of another environment that shares these records."""
+    here = configuration().environment
+    if rehearsal.environment != here:
+        raise StartError(
+            f"{rehearsal} is of {rehearsal.environment}, and this is {here}: what is done there "
+            "has to be done from there."
+        )
+
+
 def bound(text: str | bytes) -> tuple[checklist.Checklist, tuple[checklist.Binding, ...]]:
     """Parse a document and bind each of its lines; raises StartError naming what is wrong."""
     try:

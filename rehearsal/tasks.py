@@ -116,6 +116,7 @@ def rerun(number: int, *, by: str, ref: str | None = None) -> int:
     it, plan.AlreadyOpen when a later rehearsal is open.
     """
     with plan.one_open(), change(number, by) as made:
+        plan.prove_ours(made.rehearsal)
         items = items_of(number)
         if made.rehearsal.cancelled_by:
             raise plan.StartError(f"Rehearsal {number} was cancelled: start a new one instead.")
@@ -277,7 +278,7 @@ def perform(self: Task, pk: int, attempt: int) -> None:
 
 CLAIMED = (
     *("check_path", "options", "text", "status", "attempt", "number", "section__number"),
-    *("rehearsal__revision", "rehearsal__started_at"),
+    *("rehearsal__revision", "rehearsal__started_at", "rehearsal__environment"),
 )
 """What a worker reads of the item it claims."""
 
@@ -285,7 +286,9 @@ CLAIMED = (
 def _claim(pk: int, attempt: int, *, worker: str, task_id: str) -> CheckItem | None:
     waiting = CheckItem.objects.filter(pk=pk, status=Status.QUEUED, attempt=attempt).order_by()
     item = waiting.select_related("rehearsal", "section").only(*CLAIMED).first()
-    if item is None:
+    # Environments may share records and broker, and what this worker would see is its own alone.
+    # Not a part of the query: joined tables would take the compare out of the compare-and-set.
+    if item is None or item.rehearsal.environment != conf.configuration().environment:
         return None
     token = uuid.uuid4().hex
     claimed = waiting.update(
@@ -383,7 +386,11 @@ def _leave_trace(task: Task) -> None:
 
 
 def sweep(number: int) -> None:
-    """Bring on a rehearsal that lost something: a worker, a message, or its own dispatch."""
+    """Bring on a rehearsal of this environment that lost something: a worker, a message, or its
+    own dispatch."""
+    environment = conf.configuration().environment
+    if not Rehearsal.objects.filter(pk=number, environment=environment).exists():
+        return  # its own workers, beat and pages see to it
     expired = Q(status=Status.RUNNING, lease_expires_at__lt=Now())
     here = CheckItem.objects.filter(rehearsal=number)
     if here.filter(expired).exists():
@@ -482,7 +489,8 @@ def tick(self: Task, *, beat: str = "unknown", serves: dict[str, Any] | None = N
         expires = datetime.datetime.fromisoformat(expires)
     fired = expires - datetime.timedelta(seconds=2 * conf.configuration().beat_seconds)
     announce(self.app, Tick(beat, fired, serves))
-    for rehearsal in Rehearsal.objects.filter(closed_at=None):
+    environment = conf.configuration().environment
+    for rehearsal in Rehearsal.objects.filter(environment=environment, closed_at=None):
         if fired > max(rehearsal.started_at, rehearsal.beat_seen_at or rehearsal.started_at):
             Rehearsal.objects.filter(pk=rehearsal.pk).update(beat_seen_at=fired)
         sweep(rehearsal.pk)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import connections
+from django.utils import timezone
 
 from rehearsal import decisions, plan, tasks
 from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict, first_broken_event
@@ -227,6 +230,35 @@ def test_an_ended_rehearsal_makes_room_and_cannot_come_back_beside_the_next() ->
     with pytest.raises(plan.AlreadyOpen):
         tasks.rerun(first.number, by="tester")
     assert statuses(first) == ["failed"]
+
+
+def test_another_environment_with_the_same_records_performs_and_changes_nothing(
+    settings: Any,
+) -> None:
+    rehearsal = begin("Ends how=action_required", "Passes", "PassesAfterAll")
+    before = list(CheckItem.objects.order_by("pk").values())
+    here = settings.REHEARSAL
+    settings.REHEARSAL = {**here, "ENVIRONMENT": "elsewhere"}
+    for item in rehearsal.items.filter(status=Status.QUEUED):
+        tasks.perform.apply((item.pk, item.attempt))
+    rehearsal.items.filter(number=2).update(status=Status.PENDING)
+    tasks.sweep(rehearsal.number)
+    rehearsal.items.filter(number=2).update(status=Status.QUEUED)
+    expires = timezone.now() + datetime.timedelta(seconds=60)
+    tasks.tick.apply(kwargs={"beat": "elsewhere:1"}, expires=expires)
+    assert list(CheckItem.objects.order_by("pk").values()) == before
+    assert Rehearsal.objects.get().beat_seen_at is None
+    settings.REHEARSAL = here
+    work(rehearsal)
+    assert statuses(rehearsal) == ["action_required", "passed", "pending"]
+    settings.REHEARSAL = {**here, "ENVIRONMENT": "elsewhere"}
+    with pytest.raises(plan.StartError, match="from there"):
+        decisions.confirm(rehearsal.number, "1.1", by="a person")
+    with pytest.raises(plan.StartError, match="from there"):
+        tasks.rerun(rehearsal.number, by="a person", ref="1.2")
+    with pytest.raises(plan.StartError, match="from there"):
+        decisions.decide(rehearsal.number, "no-go", by="a person", reason="x", seen="")
+    assert statuses(rehearsal) == ["action_required", "passed", "pending"]
 
 
 @pytest.mark.parametrize(
