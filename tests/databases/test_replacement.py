@@ -27,6 +27,10 @@ from rehearsal.databases.replacement import Refused, Replacement, proof
 
 BACKEND = "django.db.backends.postgresql"
 SERVER = urlsplit(os.environ["TEST_POSTGRESQL_URL"])
+COMMENT = (
+    "SELECT shobj_description(oid, 'pg_database') FROM pg_database"
+    " WHERE datname = current_database()"
+)
 ROOT = Path(__file__).parent.parent.parent
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
 
@@ -98,6 +102,8 @@ def test_swap_and_roll_back(pair: tuple[Address, Address]) -> None:
     execute("ALTER DATABASE shop_staging SET app.greeting TO 'it''s = staging'")
     execute("GRANT CONNECT ON DATABASE shop_staging TO pg_monitor")
     execute("ALTER DATABASE shop_staging CONNECTION LIMIT 90")
+    execute("COMMENT ON DATABASE shop_staging IS 'The shop''s 100 % staging'")
+    of(target, source).enroll()
     told = (
         "SELECT (SELECT array_agg(entry ORDER BY entry::text) FROM unnest(datacl) entry)::text,"
         " datconnlimit FROM pg_database WHERE datname = 'shop_staging'"
@@ -111,6 +117,8 @@ def test_swap_and_roll_back(pair: tuple[Address, Address]) -> None:
     assert execute("SHOW search_path", "shop_staging") == [("app, public",)]
     assert execute("SHOW app.greeting", "shop_staging") == [("it's = staging",)]
     assert execute(told) == before
+    comment = "The shop's 100 % staging [rehearsal: enrolled as staging/"
+    assert execute(COMMENT, "shop_staging")[0][0].startswith(comment)
     found.prove()  # the new database is enrolled as itself
     assert found.heal() == []  # what is kept is not swept away
     found.roll_back()
@@ -160,10 +168,10 @@ def test_exchanged_between_proof_and_swap(pair: tuple[Address, Address]) -> None
     """An enrollment is bound to one database: copied to another, it is worth nothing."""
     source, target = pair
     found = ready(target, source)
-    mark = execute("SHOW rehearsal.enrolled", "shop_staging")[0][0]
+    comment = execute(COMMENT, "shop_staging")[0][0]
     execute("ALTER DATABASE shop_staging RENAME TO shop_elsewhere")
     execute("ALTER DATABASE shop_production RENAME TO shop_staging")
-    execute(f"ALTER DATABASE shop_staging SET rehearsal.enrolled TO '{mark}'")
+    execute(f"COMMENT ON DATABASE shop_staging IS '{comment}'")
     made("shop_production", "an older copy")
     with pytest.raises(Refused, match="was expected: it was enrolled for another"):
         found.swap()
@@ -180,7 +188,7 @@ def test_enrollment_does_not_travel_with_a_dump(pair: tuple[Address, Address]) -
         timeout=60,
     )
     assert b"content" in dumped.stdout
-    assert b"rehearsal.enrolled" not in dumped.stdout
+    assert b"enrolled" not in dumped.stdout
 
 
 def test_server_of_its_own(pair: tuple[Address, Address]) -> None:

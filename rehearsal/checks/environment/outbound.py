@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from celery import Celery
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rehearsal.checks.base import Failed, Inconclusive, Report
 from rehearsal.checks.environment import mail
@@ -12,6 +13,7 @@ from rehearsal.checks.environment.survey import survey
 from rehearsal.conf import configuration
 
 TICK = "rehearsal.tick"
+PERIODIC = "django_celery_beat_periodictask"
 
 
 def prove_captured(report: Report, app: Celery, undone: str = "nothing was restored") -> None:
@@ -61,3 +63,12 @@ def senders(app: Celery) -> list[str]:
     entries = (app.conf.beat_schedule or {}).items()
     return sorted(f"{name} ({entry.get('task')})" for name, entry in entries
                   if entry.get("task") != TICK)  # fmt: skip
+
+
+def scheduled(connection: BaseDatabaseWrapper) -> list[str]:
+    """What django-celery-beat would start from a database's rows: names, in order."""
+    with connection.cursor() as cursor:
+        if PERIODIC not in connection.introspection.table_names(cursor):
+            return []
+        cursor.execute(f"SELECT name, task FROM {PERIODIC} WHERE enabled ORDER BY name")
+        return [f"{name} ({task})" for name, task in cursor.fetchall() if task != TICK]

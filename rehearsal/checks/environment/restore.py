@@ -135,6 +135,14 @@ class Restore(Check):
         with closing(way.target.connect()) as old, closing(scratch.connect()) as new:
             before, expected = credentials.accounts(old), credentials.accounts(new)
             report.evidence("accounts", f"{len(expected)} restored, {len(before)} there before")
+            names = {one.username for one in expected.values()}
+            gone = sorted({one.username for one in before.values()} - names)
+            if gone:
+                more = [f"and {len(gone) - credentials.SHOWN} more"]
+                shown = gone[: credentials.SHOWN] + more * (len(gone) > credentials.SHOWN)
+                report.evidence("accounts of this environment alone, gone", shown)
+            if starts := outbound.scheduled(new):
+                report.evidence("started by the restored data on its own", starts)
             if not expected and (elsewhere := _accounts_elsewhere()):
                 report.evidence("accounts", f"in the database {elsewhere}, which stays as it is")
             elif not expected:

@@ -196,13 +196,17 @@ class PostgreSQLReplacement:
                     "The system identifier may not be read, and the enrollment is bound to it. "
                     "GRANT EXECUTE ON FUNCTION pg_control_system() to the role of TARGET."
                 )
-            return self._mark(connection, self.target.name, place)
+            return self._mark(connection, self.target.name, place, like=place.oid)
 
-    def _mark(self, connection: BaseDatabaseWrapper, name: str, place: proof.Place) -> str:
+    def _mark(
+        self, connection: BaseDatabaseWrapper, name: str, place: proof.Place, *, like: int
+    ) -> str:
+        """Enroll a database, whose comment is else that of the one with the oid `like`."""
         mark = f"{self.environment}/{place.expected_mark}"
         quoted = connection.ops.quote_name(name)
         with connection.cursor() as cursor:
-            cursor.execute(f"ALTER DATABASE {quoted} SET {proof.MARK} TO {_literal(cursor, mark)}")
+            said = _literal(cursor, proof.marked(connection, like, mark))
+            cursor.execute(f"COMMENT ON DATABASE {quoted} IS {said}")
         return mark
 
     # Making ready
@@ -233,7 +237,9 @@ class PostgreSQLReplacement:
             with connection.cursor() as cursor:
                 cursor.execute(
                     "SELECT to_jsonb(d) || jsonb_build_object('owner', pg_get_userbyid(datdba),"
-                    " 'encoding', pg_encoding_to_char(encoding), 'tablespace', spcname)"
+                    " 'encoding', pg_encoding_to_char(encoding), 'tablespace', nullif(spcname,"
+                    " (SELECT spcname FROM pg_database d JOIN pg_tablespace t"
+                    " ON t.oid = d.dattablespace WHERE datname = 'template0')))"
                     " FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace"
                     " WHERE datname = %s",
                     [self.target.name],
@@ -247,12 +253,13 @@ class PostgreSQLReplacement:
         quote = connection.ops.quote_name
         options = {
             "OWNER": quote(like["owner"]),
-            "TABLESPACE": quote(like["tablespace"]),
             "ENCODING": _literal(cursor, like["encoding"]),
             "LC_COLLATE": _literal(cursor, like["datcollate"]),
             "LC_CTYPE": _literal(cursor, like["datctype"]),
             "CONNECTION LIMIT": str(like["datconnlimit"]),
         }
+        if like["tablespace"]:  # that of the template may be forbidden to name
+            options["TABLESPACE"] = quote(like["tablespace"])
         provider = {"i": "icu", "b": "builtin", "c": "libc"}.get(like.get("datlocprovider", ""))
         if provider:  # PostgreSQL 13 and 14 know one alone
             options["LOCALE_PROVIDER"] = provider
@@ -289,8 +296,6 @@ class PostgreSQLReplacement:
             )
             for role, setting in cursor.fetchall():
                 name, value = setting.split("=", 1)
-                if name == proof.MARK:
-                    continue
                 told = value if name in LISTS else _literal(cursor, value)
                 of = f"ROLE {quote(role)} IN " if role else ""
                 cursor.execute(f"ALTER {of}DATABASE {scratch} SET {quote_setting(name)} TO {told}")
@@ -372,7 +377,7 @@ class PostgreSQLReplacement:
                             "nothing was changed. See who else works on it, and start again."
                         )
                     proof.entitled(before, self.environment, self.names)
-                    self._mark(connection, old, self._place(connection, old))
+                    self._mark(connection, old, self._place(connection, old), like=before.oid)
                     cursor.execute("COMMIT")
                     return time.monotonic() - began
                 except Error as error:

@@ -7,13 +7,14 @@ than they look. So several are taken, each from the servers themselves:
   whatever way leads there, and says in which of its databases it is held;
 - the system identifier, which a promoted clone or a replica shares with the server it came from;
 - the database's oid, which a renamed database keeps;
-- an enrollment, `rehearsal.enrolled`, set on the database itself. It names server and oid, and a
-  dump of a database's contents does not carry it;
+- an enrollment in the database's own comment, which its owner can write. It names server and oid,
+  and a dump of a database's contents does not carry it;
 - the list of names that may be replaced.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
@@ -26,7 +27,7 @@ from django.db.transaction import TransactionManagementError
 from rehearsal.databases.address import Address
 from rehearsal.databases.replacement.refusal import Refused
 
-MARK = "rehearsal.enrolled"
+MARK = re.compile(r"\s*\[rehearsal: enrolled as ([^\]]*)\]")
 OLDEST = 130000
 """The oldest server that can be served: DROP DATABASE … WITH (FORCE) came with 13."""
 
@@ -79,14 +80,19 @@ def locate(connection: BaseDatabaseWrapper) -> Place:
 
 def mark(connection: BaseDatabaseWrapper, oid: int) -> str:
     """What the database with that oid is enrolled as; asked of any connection to its server."""
+    found = MARK.search(_comment(connection, oid))
+    return found[1] if found else ""
+
+
+def marked(connection: BaseDatabaseWrapper, oid: int, mark: str) -> str:
+    """The comment of the database with that oid, with that enrollment for its own."""
+    return f"{MARK.sub('', _comment(connection, oid))} [rehearsal: enrolled as {mark}]".lstrip()
+
+
+def _comment(connection: BaseDatabaseWrapper, oid: int) -> str:
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT unnest(setconfig) FROM pg_db_role_setting WHERE setdatabase = %s"
-            " AND setrole = 0",
-            [oid],
-        )
-        settings = dict(setting.split("=", 1) for (setting,) in cursor.fetchall())
-    return str(settings.get(MARK, ""))
+        cursor.execute("SELECT coalesce(shobj_description(%s, 'pg_database'), '')", [oid])
+        return str(cursor.fetchone()[0])
 
 
 @contextmanager

@@ -165,6 +165,7 @@ def restore(archive: Path, manifest: Manifest, target: Address, work: Work) -> N
         argv = [
             *(str(program), f"--dbname={target.name}", "--exit-on-error", "--no-owner"),
             *("--no-privileges", "--no-security-labels", "--no-password"),
+            "--no-tablespaces",  # the target's server has its own
             *(f"--use-list={listed}", str(archive)),
         ]
         if archive.is_dir() or _is_custom(archive):

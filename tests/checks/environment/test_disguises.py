@@ -20,7 +20,7 @@ from demo import servers
 from rehearsal.databases.address import Address
 from tests.checks.environment.conftest import held, perform
 from tests.databases.forward import tunnel
-from tests.databases.test_replacement import address, content, execute, made
+from tests.databases.test_replacement import COMMENT, address, content, execute, made
 
 PRODUCTION = "office_production_staging"
 """Its very name says staging, and somebody enrolled it by hand: neither saves it here."""
@@ -41,7 +41,7 @@ def production(pair: tuple[Address, Address], monkeypatch: pytest.MonkeyPatch) -
         "SELECT 'staging/' || system_identifier || '/' || oid FROM pg_control_system(),"
         f" pg_database WHERE datname = '{PRODUCTION}'"
     )[0][0]
-    execute(f"ALTER DATABASE {PRODUCTION} SET rehearsal.enrolled TO '{mark}'")
+    execute(f"COMMENT ON DATABASE {PRODUCTION} IS '[rehearsal: enrolled as {mark}]'")
     found = address(PRODUCTION)
     monkeypatch.setenv("OFFICE_PRODUCTION_URL", url(found))
     yield found
@@ -130,11 +130,11 @@ def test_renamed(pair: tuple[Address, Address], copied: bool) -> None:
     """Production takes the target's name, and the source's address leads to an older copy."""
     source, target = pair
     perform("Snapshot")
-    mark = execute("SHOW rehearsal.enrolled", target.name)[0][0]
+    comment = execute(COMMENT, target.name)[0][0]
     execute("ALTER DATABASE office_staging RENAME TO office_elsewhere")
     execute("ALTER DATABASE office_production RENAME TO office_staging")
     if copied:
-        execute(f"ALTER DATABASE office_staging SET rehearsal.enrolled TO '{mark}'")
+        execute(f"COMMENT ON DATABASE office_staging IS '{comment}'")
     made("office_production", "an older copy")
     before = held(target)
     status, told, _ = perform("Restore")
@@ -168,6 +168,10 @@ def test_promoted_clone(
         rules.write_text(rules.read_text().replace("scram-sha-256", "trust"))
         clone.start()
         at = replace(production, port=str(clone.port))
+        monkeypatch.setenv("OFFICE_PRODUCTION_URL", url(at))
+        status, told, _ = perform("Snapshot", number=8)
+        assert status == "passed", told  # a standby serves as the source
+        monkeypatch.setenv("OFFICE_PRODUCTION_URL", url(production))
         assert execute("SELECT pg_promote(), pg_is_in_recovery()", "postgres", clone)[0][0]
         before = held(production), held(at)
         assert before[0] == before[1]

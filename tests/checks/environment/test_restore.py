@@ -31,6 +31,10 @@ SESSION_USER = 3
 
 def test_snapshot_and_restore(pair: tuple[Address, Address]) -> None:
     execute("DELETE FROM auth_user WHERE id = 6", "office_staging")
+    execute(
+        f"INSERT INTO auth_user VALUES (99, 'trainee', '{PASSWORD}', true, false, false)",
+        "office_staging",
+    )
     session = SessionStore().encode(
         {"_auth_user_id": str(SESSION_USER), "_auth_user_backend": "any"}
     )
@@ -46,6 +50,7 @@ def test_snapshot_and_restore(pair: tuple[Address, Address]) -> None:
     status, told, report = perform("Restore")
     assert status == "passed", told
     assert "8 rows in 3 tables restored and verified; 6 accounts as they were" in told
+    assert report.facts["accounts of this environment alone, gone"] == ["trainee"]
     assert content("office_staging") == "production"
     assert content("office_staging_before_7") == "old"
     assert execute("SELECT session_key FROM django_session", "office_staging") == [("mine",)]
@@ -192,6 +197,19 @@ def test_records_in_the_target(
     assert content("office_staging") == "old"
 
 
+def test_tasks_that_are_scheduled_in_the_data_are_named(pair: tuple[Address, Address]) -> None:
+    execute(
+        "CREATE TABLE django_celery_beat_periodictask (name text, task text, enabled boolean);"
+        " INSERT INTO django_celery_beat_periodictask VALUES"
+        " ('digest', 'office.mail_all', true), ('old', 'office.fax_all', false)",
+        "office_production",
+    )
+    perform("Snapshot")
+    status, told, report = perform("Restore")
+    assert status == "passed", told
+    assert report.facts["started by the restored data on its own"] == ["digest (office.mail_all)"]
+
+
 def test_snapshot_without_accounts(pair: tuple[Address, Address]) -> None:
     """Whether credentials were reset cannot be seen where there are none."""
     execute("DELETE FROM auth_user", "office_production")
@@ -215,6 +233,46 @@ def test_role_that_may_not_create_databases(
     execute("DROP ROLE office_clerk")
     assert status == "failed"
     assert "permission denied to create database. Let the role of TARGET_ADMIN create" in told
+
+
+def test_roles_with_no_more_rights_than_they_need(
+    pair: tuple[Address, Address], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source role that only reads; for the target an owner who may create databases."""
+    source, target = pair
+    execute("ALTER ROLE CURRENT_USER SET allow_in_place_tablespaces = on")
+    execute("CREATE TABLESPACE office_disk LOCATION ''")
+    for role, rights in (
+        ("office_reader", "IN ROLE pg_read_all_data"),
+        ("office_owner", "CREATEDB"),
+    ):
+        execute(f"DROP ROLE IF EXISTS {role}")
+        execute(f"CREATE ROLE {role} LOGIN {rights} PASSWORD 'short'")
+    try:
+        execute("ALTER DATABASE office_staging OWNER TO office_owner")
+        execute("CREATE TABLE elsewhere (id int) TABLESPACE office_disk", source.name)
+        execute("CREATE INDEX ON elsewhere (id) TABLESPACE office_disk", source.name)
+        execute("CREATE EXTENSION citext; CREATE TYPE mood AS ENUM ('glad')", source.name)
+        for name, role in ((source.name, "office_reader"), (target.name, "office_owner")):
+            url = f"postgresql://{role}:short@{target.host}:{target.port}/{name}"
+            monkeypatch.setenv(f"{name.upper()}_URL", url)
+        execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO office_owner", target.name)
+        status, told, _ = perform("Snapshot")
+        assert status == "passed", told
+        execute("DROP TABLE elsewhere", source.name)
+        execute("DROP TABLESPACE office_disk")
+        status, told, report = perform("Restore")
+        assert status == "passed", (told, report.output)
+        assert content(target.name) == "production"
+        replacement.configured(7).roll_back()
+        assert content(target.name) == "old"
+    finally:
+        for name in databases():
+            if name.startswith("office_"):
+                execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        execute("DROP TABLESPACE IF EXISTS office_disk")
+        execute("ALTER ROLE CURRENT_USER RESET allow_in_place_tablespaces")
+        execute("DROP ROLE office_reader; DROP ROLE office_owner")
 
 
 def test_claim_that_is_gone_stops_before_the_swap(pair: tuple[Address, Address]) -> None:
