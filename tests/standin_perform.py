@@ -58,6 +58,8 @@ def perform(order: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # where the project logs
     django.setup()
     for line in sys.stdin:
-        print(json.dumps(perform(json.loads(line))), flush=True)
+        print(json.dumps(perform(json.loads(line))), file=answers, flush=True)

@@ -32,6 +32,8 @@ def project_workflow_detail(request: HttpRequest, workflow_id: str) -> HttpRespo
         ProjectWorkflow.objects.select_related("primary_need", "ppa", "project_lead"),
         pk=workflow_id,
     )
+    if planted("workflow page broken"):
+        raise LookupError("planted")
     return render(
         request,
         "project_central/project_workflow_detail.html",

@@ -44,6 +44,8 @@ def test_all_pass_with_evidence_and_leave_no_row(site: Site) -> None:
     ("check", "fault", "says"),
     [
         ("TasksRenderWithFilters", "filter ignored", "?stage=need_identification as a page shows"),
+        ("TasksRenderWithFilters", "workflow page broken", "answers 500 (LookupError: planted)"),
+        ("BookingAppears", "overlapping booking accepted", "was not refused: there are 2 now"),
         ("NoDuplicateTasks", "tasks generated again", "generating again made 2 tasks into 4"),
         ("NoDuplicateTasks", "tasks generated twice at once", "2 requests at once made"),
         ("BookingAppears", "booking not created", "0 are in the database"),

@@ -28,6 +28,7 @@ CALENDAR = "common:calendar_resource_calendar"
 class BookingAppears(Check):
     """A task's booking is in the database, in the feed and in the list; an overlap is refused."""
 
+    timeout = names.TIMEOUT
     needs = names.DATABASE
     safe_to_repeat = True
 
@@ -65,7 +66,7 @@ def _look(report: Report, visitor: Visitor, user: Any, book: Any) -> None:
         raise Failed(
             f"{BOOK} refuses to book a resource that nobody has booked ({refusal}): mend it."
         ) from None
-    made = list(of_resource)
+    made = list(of_resource.all())  # the query itself stays unread, to be asked again
     report.measure("functional.bookings", len(made), "bookings")
     if len(made) != 1:
         raise Failed(

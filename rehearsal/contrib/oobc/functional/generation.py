@@ -24,6 +24,7 @@ Tasks = Counter[tuple[object, ...]]
 class NoDuplicateTasks(Check):
     """At every stage, the tasks are generated once, however often and however fast it is asked."""
 
+    timeout = names.TIMEOUT
     needs = names.DATABASE
     safe_to_repeat = True
 

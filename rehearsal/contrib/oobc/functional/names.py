@@ -17,6 +17,8 @@ from rehearsal.contrib.oobc.functional.traces import DOMAIN, MARK, USERNAME
 
 DATABASE = ("rehearsal.checks.environment.Restore", "rehearsal.checks.migrations.NonePending")
 """What must have passed before any of these checks means something: the rows and their tables."""
+TIMEOUT = 600
+"""Seconds for a check of which only one runs at a time: it may have to wait for its turn."""
 
 
 def find_models(*labels: str) -> list[Any]:

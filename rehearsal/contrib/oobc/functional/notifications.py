@@ -35,6 +35,7 @@ WITHOUT_GATEWAY = {"email", "in_app"}
 class NotificationsSent(Check):
     """Notifications of ours go from pending to sent, each seen in the sink; none gets out."""
 
+    timeout = names.TIMEOUT
     needs = (*names.DATABASE, "rehearsal.checks.environment.ServicesOnline")
 
     def run(self, report: Report) -> None:

@@ -24,6 +24,7 @@ SHOWN_PROBLEMS = 5
 class TasksRenderWithFilters(Check):
     """A workflow's pages answer, and the table shows just the tasks that each filter asks for."""
 
+    timeout = names.TIMEOUT
     needs = names.DATABASE
     safe_to_repeat = True
 
@@ -62,8 +63,8 @@ class _Look:
             said = " ".join(self.problems[:SHOWN_PROBLEMS])
             raise Failed(said + (f" And {more} more: see the output." if more > 0 else ""))
         report.progress(
-            f"{rows} tasks of a new workflow's are shown as they are in the database, by {asked} "
-            "filters, as a page and as a fragment; the workflow's pages answer."
+            f"{rows} tasks of our own are shown as the database has them, by {asked} filters, as a "
+            "page and as a fragment; the workflow's pages answer."
         )
 
     def _wrong(self, sentence: str) -> None:
