@@ -5,15 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
+from django.core.exceptions import PermissionDenied
 from django.db.models import Case, CharField, Exists, F, OuterRef, Q, QuerySet, Value, When
 from django.db.models.functions import Now
 from django.http import HttpRequest
-from django.urls import reverse
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from rehearsal import page
+from rehearsal.conf import configuration
 from rehearsal.models import ACTIVE, CheckItem, Choice, Event, Rehearsal, Status, Verdict
+from rehearsal.trends import charts
 from rehearsal.wording import duration
 
 if TYPE_CHECKING:
@@ -124,6 +128,18 @@ class RehearsalAdmin(ReadOnly, Admin):
         "number", "stands", "environment", "revision", "started_by", "started_at", "closed_at",
         "took", "cancelled_by", "checklist_sha256", "document",
     )  # fmt: skip
+
+    def get_urls(self) -> list[URLPattern]:
+        trends = self.admin_site.admin_view(self.trends)
+        return [path("trends/", trends, name="rehearsal_rehearsal_trends"), *super().get_urls()]
+
+    def trends(self, request: HttpRequest) -> TemplateResponse:
+        """How times, counts and sizes went over the last rehearsals."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        drawn = charts(configuration().environment)
+        context = {**self.admin_site.each_context(request), "title": "Trends", "charts": drawn}
+        return TemplateResponse(request, "admin/rehearsal/rehearsal/trends.html", context)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Rehearsal]:
         found = super().get_queryset(request).defer("checklist_text")

@@ -7,6 +7,7 @@ from rehearsal import actions, live, views
 app_name = "rehearsal"
 urlpatterns = [
     path("", views.index, name="index"),
+    path("trends/", views.trends, name="trends"),
     path("start/", actions.start, name="start"),
     path("<int:number>/", views.rehearsal, name="rehearsal"),
     path("<int:number>/rows/", views.rows, name="rows"),

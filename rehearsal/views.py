@@ -25,6 +25,7 @@ from django.utils import timezone
 from django.views.decorators.http import require_GET
 
 from rehearsal import comparison, conf, page, records, sealing, tasks
+from rehearsal import trends as drawn
 from rehearsal.access import permitted
 from rehearsal.checks.base import BindingError
 from rehearsal.decision import Decision
@@ -92,6 +93,15 @@ def index(request: HttpRequest) -> HttpResponse:
         "of": "banner",
     }
     return _render(request, "rehearsal/index.html", context)
+
+
+@require_GET
+@permitted()
+def trends(request: HttpRequest) -> HttpResponse:
+    """How times, counts and sizes went over the last rehearsals of this environment."""
+    environment = conf.configuration().environment
+    context = {"environment": environment, "charts": drawn.charts(environment)}
+    return _render(request, "rehearsal/trends.html", context)
 
 
 @require_GET

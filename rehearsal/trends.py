@@ -1,0 +1,126 @@
+"""How numbers went over the past rehearsals: charts to look at, never to judge by.
+
+Stored times depend on the machine and its load; what decides is compared by section 5's checks.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from django.db.models import Max
+
+from rehearsal.checks.performance.timings import series
+from rehearsal.conf import configuration
+from rehearsal.models import CheckItem, Measurement, Rehearsal
+from rehearsal.wording import duration, measured
+
+REHEARSALS = 50
+"""The rehearsals that are drawn: the last ones."""
+WIDTH, HEIGHT = 320, 96
+TOP, BOTTOM, LEFT, RIGHT = 8, 88, 6, 314
+"""Where the lines begin and end in a chart, in its own units."""
+DURATION = "duration"
+FIXED = (
+    ("Duration of a rehearsal", DURATION),
+    ("Size of the snapshot", "snapshot.archive_bytes"),
+    ("Time of the migrations", "migrations.seconds"),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One rehearsal's number, and where it stands in the chart."""
+
+    number: int
+    value: float
+    shown: str
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One series over the rehearsals that have it, the oldest first."""
+
+    slug: str
+    title: str
+    points: tuple[Point, ...]
+
+    @property
+    def line(self) -> str:
+        """The points of an SVG polyline."""
+        return " ".join(f"{point.x:g},{point.y:g}" for point in self.points)
+
+    @property
+    def last(self) -> Point:
+        return self.points[-1]
+
+    @property
+    def lowest(self) -> Point:
+        return min(self.points, key=lambda point: point.value)
+
+    @property
+    def highest(self) -> Point:
+        return max(self.points, key=lambda point: point.value)
+
+    @property
+    def sentence(self) -> str:
+        """What somebody is told who does not see the line."""
+        return (
+            f"{self.title}: {len(self.points)} rehearsals, the last {self.last.shown}, "
+            f"between {self.lowest.shown} and {self.highest.shown}."
+        )
+
+
+def charts(environment: str) -> list[Chart]:
+    """The charts of an environment's last rehearsals, without the series that none measured."""
+    ended = Rehearsal.objects.filter(environment=environment, closed_at__isnull=False)
+    ended = ended.filter(cancelled_by="").order_by("-number")
+    begun = dict(ended.values_list("number", "started_at")[:REHEARSALS])
+    numbers = sorted(begun)
+    wanted = list(_wanted())
+    rows: dict[str, dict[int, tuple[float, str]]] = defaultdict(dict)
+    lasts = CheckItem.objects.filter(rehearsal__in=numbers).order_by().values("rehearsal")
+    for told in lasts.annotate(last=Max("finished_at")):
+        number, last = told["rehearsal"], told["last"]
+        if last is not None:
+            seconds = (last - begun[number]).total_seconds()
+            rows[DURATION][number] = (seconds, duration(seconds))
+    held = Measurement.objects.filter(
+        rehearsal__in=numbers, name__in=[name for _title, name in wanted if name != DURATION]
+    )
+    for number, name, value, unit in held.order_by("pk").values_list(
+        "rehearsal", "name", "value", "unit"
+    ):
+        rows[name][number] = (value, measured(value, unit))
+    return [
+        _chart(f"trend-{position}", title, numbers, rows[name])
+        for position, (title, name) in enumerate(wanted)
+        if rows[name]
+    ]
+
+
+def _wanted() -> Iterator[tuple[str, str]]:
+    yield from FIXED
+    for page in configuration().pages:
+        yield f"Response time of {page.name}", series("seconds", page.name)
+        yield f"Queries of {page.name}", series("queries", page.name)
+
+
+def _chart(
+    slug: str, title: str, numbers: Sequence[int], held: dict[int, tuple[float, str]]
+) -> Chart:
+    """Lay a series out over an axis that begins at 0: no change looks larger than it is."""
+    most = max(value for value, _shown in held.values()) or 1
+    step = (RIGHT - LEFT) / max(1, len(numbers) - 1)
+    points = []
+    for position, number in enumerate(numbers):
+        if number in held:
+            value, shown = held[number]
+            y = BOTTOM - (BOTTOM - TOP) * max(0.0, value) / most
+            points.append(
+                Point(number, value, shown, round(LEFT + step * position, 1), round(y, 1))
+            )
+    return Chart(slug, title, tuple(points))
