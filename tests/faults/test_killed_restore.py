@@ -6,16 +6,20 @@ a database is asked or has answered, a program or a folder that is made, renamed
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from django.core.management import call_command
 
 from rehearsal.databases import replacement, snapshots
 from rehearsal.databases.address import Address
@@ -69,13 +73,17 @@ def connected(self):
 def seen(event, arguments):
     if event == "subprocess.Popen":
         step(f"starting {arguments[1]}")
-        here = len(steps)
-        if here + 1 == last:  # amid what it does
-            os.write(1, f"killed during {arguments[1]}".encode())
-            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        steps.append("")
-    elif event in WATCHED and settings.REHEARSAL["FOLDER"] in str(arguments):
+        amid(f"{arguments[1]}", 0.1)
+    elif event in WATCHED and os.path.dirname(settings.REHEARSAL["FOLDER"]) in str(arguments):
         step(f"{event} {arguments}")
+        if event == "sqlite3.connect":
+            amid(f"{arguments}", 0.005)
+
+def amid(name, seconds):
+    if len(steps) + 1 == last:
+        os.write(1, f"killed during {name}".encode())
+        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    steps.append("")
 
 WATCHED = {"os.rename", "os.mkdir", "os.remove", "shutil.rmtree", "sqlite3.connect"}
 connect, Address.connect = Address.connect, connected
@@ -114,7 +122,7 @@ def nobody_is_left() -> None:
         time.sleep(0.02)
 
 
-SAMPLE, STRIDE = 6, 3
+SAMPLE, STRIDE = 3, 3
 
 
 @pytest.mark.parametrize(
@@ -162,3 +170,75 @@ def test_killed_at_every_stage(
         way.roll_back()
         assert held(target) == old, said
     assert share == "sample" or seen == {False, True}
+
+
+# SQLite
+
+
+def file(path: Path, content: str) -> str:
+    """A database with accounts and enough pages to be killed amid."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.executescript(
+            "CREATE TABLE auth_user (id integer PRIMARY KEY, username text, password text,"
+            " is_active bool, is_staff bool, is_superuser bool);"
+            "CREATE TABLE django_session (session_key text PRIMARY KEY, session_data text,"
+            " expire_date text);"
+            "CREATE TABLE content (line text, filling blob);"
+            f"INSERT INTO auth_user VALUES (1, 'ana', '{content}', 1, 0, 0);"
+            "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 3000)"
+            f" INSERT INTO content SELECT '{content}' || n, randomblob(4000) FROM n;"
+        )
+    return f"sqlite:///{path}"
+
+
+def lines(path: Path) -> str:
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        told = [connection.execute(f"SELECT * FROM {one}").fetchall()
+                for one in ("auth_user", "content")]  # fmt: skip
+        return hashlib.sha256(repr(told).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(60, marks=pytest.mark.long)])
+def test_sqlite_killed_at_every_stage(
+    tmp_path: Path, settings: object, monkeypatch: pytest.MonkeyPatch, count: int,
+    allow_databases: None, no_worker_is_waited_for: None,
+) -> None:  # fmt: skip
+    production, staging = tmp_path / "production.sqlite3", tmp_path / "staging.sqlite3"
+    monkeypatch.setenv("OFFICE_PRODUCTION_URL", file(production, "new"))
+    monkeypatch.setenv("OFFICE_STAGING_URL", file(staging, "old"))
+    settings.REHEARSAL = {  # type: ignore[attr-defined]
+        **settings.REHEARSAL,  # type: ignore[attr-defined]
+        "FOLDER": str(tmp_path / "kept"),
+        "SOURCE": "OFFICE_PRODUCTION_URL",
+        "TARGET": "OFFICE_STAGING_URL",
+    }
+    call_command("rehearsal_enroll", yes=str(staging))
+    setting = settings.REHEARSAL  # type: ignore[attr-defined]
+    old, new = lines(staging), lines(production)
+    code, said = perform_and_kill(0, setting)
+    assert code == 0, said
+    total = int(said)
+    assert lines(staging) == new
+    replacement.configured(NUMBER).roll_back()
+    for last in random.Random(7).sample(range(1, total + 1), min(count, total)):
+        code, said = perform_and_kill(last, setting)
+        assert code in (0, -signal.SIGKILL), said
+        assert lines(staging) in (old, new), said
+        assert lines(production) == new, said
+        assert perform("Snapshot")[0] == "passed", said
+        status, told, _ = perform("Restore")
+        assert status == "passed", (said, told)
+        assert lines(staging) == new, said
+        way = replacement.configured(NUMBER)
+        way.heal()
+        there = {
+            path.name for path in tmp_path.iterdir() if not path.name.endswith(("-wal", "-shm"))
+        }
+        assert there == {
+            "kept", "production.sqlite3", "staging.sqlite3", "staging.sqlite3.rehearsal-enrolled",
+            "staging.sqlite3.rehearsal-7-before",
+        }, said  # fmt: skip
+        way.roll_back()
+        assert lines(staging) == old, said
