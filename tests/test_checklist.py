@@ -150,6 +150,10 @@ def test_sections_take_their_own_numbers_where_all_have_one() -> None:
         ("## A\n- [ ] a\n# T\n- [ ] a\n", 'Line 4: expected every box under a "## " heading'),
         ("## A\n- [ ]\n", "Line 2: expected words"),
         ("## A\n- [ ] <!-- check: a.B -->\n", "Line 2: expected words"),
+        ("## A\n- [ ] a\n\n```\n\n- [ ] b\n", "Line 4: expected an end to what begins here"),
+        ("## A\n- [ ] a\n  ~~~\n  - [ ] b\n- [ ] c\n", "Line 3: expected an end"),
+        ("## A\n- [ ] a\n\n<!-- x\n\n- [ ] b\n", "Line 4: expected an end to what begins here"),
+        ("## A\n- [ ] a\n\n<pre>\n\n- [ ] b\n", "Line 4: expected an end to what begins here"),
         ("## A\n> - [ ] a\n", "Line 2: expected a plain list, found a box in a blockquote"),
         ("## A\n- [] a\n", "Line 2: expected `- [ ] text`"),
         ("## A\n- [ ] a\n  ---\n", "Line 2: expected `- [ ] text`"),
@@ -319,6 +323,14 @@ def test_a_reworded_line_takes_the_adopted_binding_and_says_so(
         "Write down when `python manage.py flush` was last used.",
         "Confirm that `pytest tests/test_bug.py` still fails.",
         "`pytest tests/test_bug.py` fails as before.",
+        # More than a command's exit shows, or what it shows elsewhere.
+        "Run `pytest -m smoke` and email the director.",
+        "Deploy to the QA box and run `pytest -m smoke`.",
+        "`pytest -m smoke` passes, and the tunnel is up.",
+        "Run `pytest a.py` then restart nginx",
+        "`pytest a.py` passes on the production server.",
+        "If the feature is enabled, run `pytest a.py`.",
+        "Run ``pytest 'a b'`` and read `x`.",
     ],
 )
 def test_anything_else_is_a_persons(line: str) -> None:
@@ -334,7 +346,9 @@ def test_anything_else_is_a_persons(line: str) -> None:
         ("Core routes \u2014 `pytest -k new`", PYTEST),
         ("Ensure that `pytest -k new` passes.", PYTEST),
         ("Smoke tests via `pytest -k new`", PYTEST),
-        ("Run ``pytest 'a b'`` and read `x`.", PYTEST),
+        ("Run ``pytest 'a b'`` (see `x`, and its notes).", PYTEST),
+        ("Run `pytest -k new` and confirm that all tests pass.", PYTEST),
+        ("Routes, interfaces and pages: `pytest -k new`", PYTEST),
         ("`python manage.py check --deploy` shows no issues.", MANAGE),
         ("Apply migrations: `python manage.py flush`.", MANAGE),
         ("Apply migrations: `python manage.py migrate --fake`.", MANAGE),
@@ -382,6 +396,22 @@ def test_the_same_words_about_production_are_a_persons(heading: str, check: str)
     assert binding.check == check
     own = parse(f"## {heading}\n{line} <!-- check: a.B -->\n{line}\n")
     assert [one.check for one in bind(own, parse(ADOPTED.read_bytes()))] == ["a.B", check]
+
+
+@pytest.mark.parametrize(
+    ("above", "check"),
+    [
+        ("# Production\n## 1. A\n", PERSON_CONFIRMS),
+        ("# Production\n## 1. On staging\n", "rehearsal.checks.migrations.Apply"),
+        ("## 1. A\n### Production\n", PERSON_CONFIRMS),
+        ("## 1. A\n### Production\n### Notes\n", "rehearsal.checks.migrations.Apply"),
+        ("## 1. A\n- In production:\n  ", PERSON_CONFIRMS),
+        ("## 1. A\n- Production:\n  - x\n- Here:\n  ", "rehearsal.checks.migrations.Apply"),
+    ],
+)
+def test_what_stands_under_production_is_about_production(above: str, check: str) -> None:
+    text = f"{above}- [ ] Apply migrations: `python manage.py migrate`.\n"
+    assert [one.check for one in bind(parse(text), parse(ADOPTED.read_bytes()))] == [check]
 
 
 def test_an_adopted_line_serves_one_rewording_the_closest() -> None:

@@ -13,10 +13,11 @@ the place of another, the two lines must agree, in order, on
   may not become "Gunicorn".
 
 A command in another line is run where the line says one command and that it is to be run or to
-pass: "Run `pytest`" does, "Pin `pytest`" does not.
+pass: "Run `pytest`" does, "Pin `pytest`" does not. Where its exit is all that is looked at, the
+line may ask for nothing else: "Run `pytest` and mail the results" is a person's.
 
-A heading that speaks of production, and not of staging, leaves its lines to a person: they are the
-same words about another place.
+A heading or list item that speaks of production, and not of staging, leaves what stands under it
+to a person: it is the same words about another place.
 
 Where that is too strict, a person confirms the line or a comment binds it: a check too few is
 seen, a wrong tick is not.
@@ -60,6 +61,17 @@ _JOINING_WORD = re.compile(
 _LISTS = re.compile(r"[,;/&+]")
 _PRODUCTION = re.compile(r"\b(prod(uction)?|live)\b", re.IGNORECASE)
 _STAGING = re.compile(r"\bstag(e|ing)\b", re.IGNORECASE)
+# Checks of commands that tick a line by what the command did, with nobody reading the line.
+_SENSED = {COMMAND_CHECKS["pytest",]}
+_AND_MORE = re.compile(r"[;,&+]|\b(?:and|then|also|plus)\b", re.IGNORECASE)
+_CONDITION = re.compile(r"\b(?:if|unless|when)\b", re.IGNORECASE)
+_IN_PARENTHESES = re.compile(r"\([^()]*\)")
+# What may be asked besides a command that passes: that it passes.
+_OF_THE_OUTCOME = re.compile(
+    r"confirm|verify|check|see|ensure|make|sure|that|it|they|all|every|everything|the|tests?|cases?|"
+    r"suites?|are|is|runs?|pass(es|ed)?|succeeds?|green|exits?|with|code|0|no|without|errors?|"
+    r"failures?"
+)
 _EMPTY_WORD = re.compile(r"the|an?|that|this|our|their|its|please")
 # How a line says that its command is to be run, or is to pass; and that it is not.
 _RUNS = re.compile(r"(re)?run|execute|perform|launch|start|invoke|call|trigger")
@@ -110,22 +122,25 @@ def bind(checklist: Checklist, adopted: Checklist) -> tuple[Binding, ...]:
         [line for line in lines if line.item.check is None and line.folded not in equal],
         [line for line in shipped if line.folded not in present],
     )
-    elsewhere = {
-        section.number
-        for section in checklist.sections
-        if _PRODUCTION.search(section.title) and not _STAGING.search(section.title)
-    }
-    return tuple(_binding(line, equal, reworded, line.item.section in elsewhere) for line in lines)
+    return tuple(_binding(line, equal, reworded) for line in lines)
 
 
-def _binding(
-    line: _Line, equal: dict[str, Item], reworded: dict[str, Item], elsewhere: bool
-) -> Binding:
+def _elsewhere(item: Item) -> bool:
+    """Whether the nearest of what an item stands under that names a place names production."""
+    for said in reversed(item.under):
+        if _STAGING.search(said):
+            return False
+        if _PRODUCTION.search(said):
+            return True
+    return False
+
+
+def _binding(line: _Line, equal: dict[str, Item], reworded: dict[str, Item]) -> Binding:
     item = line.item
     if item.check is not None:
         return Binding(item, item.check, item.options, "")
-    if elsewhere:
-        note = "its heading speaks of production: a person confirms it"
+    if _elsewhere(item):
+        note = "what it stands under speaks of production: a person confirms it"
         return Binding(item, PERSON_CONFIRMS, {}, note)
     if (same := equal.get(line.folded)) is not None and same.check is not None:
         return Binding(item, same.check, same.options, "")
@@ -191,6 +206,8 @@ def _line(item: Item) -> _Line:
     command_check = COMMAND_CHECKS.get(heads[0] or ()) if heads else None
     before, _, after = prose.partition("\0")
     asked = len(heads) - heads.count(None) == 1 and _asks_to_run(before, after)
+    if command_check in _SENSED and _asks_more(before, after):
+        asked = False
     return _Line(
         item,
         folded,
@@ -247,6 +264,20 @@ def _asks_to_run(before: str, after: str) -> bool:
         or any(map(_RUNS.fullmatch, first))
         or any(map(_PASSES.fullmatch, (*first, *then)))
     )
+
+
+def _asks_more(before: str, after: str) -> bool:
+    """Whether the prose around a command asks for more than the command, or for it elsewhere."""
+    first, then = _IN_PARENTHESES.sub(" ", before), _IN_PARENTHESES.sub(" ", after)
+    both = f"{first} {then}"
+    if _CONDITION.search(both) or (_PRODUCTION.search(both) and not _STAGING.search(both)):
+        return True
+    labelled = first.rstrip().endswith((":", "-", "\u2013", "\u2014"))
+    if not labelled and _AND_MORE.search(first):
+        return True
+    more = _AND_MORE.search(then)
+    rest = _folded_words(_AND_MORE.sub(" ", then[more.start() :])) if more else []
+    return "\0" in then or not all(map(_OF_THE_OUTCOME.fullmatch, rest))
 
 
 def _forbids(before: str, after: str) -> bool:

@@ -22,6 +22,9 @@ _BOX = re.compile(r"\[[ xX]\](?=\s|$)")
 _BEFORE_BOX = re.compile(r"[ \t\-+*.)0-9]*")
 # What a person meant as a box and Markdown does not read as one: `[]`, `[ ]text`, `[✓] text`.
 _ALMOST_BOX = re.compile(r"\[\s*[xX✓✔]?\s*\](?![(\[:])")
+# HTML that goes on to its end, however far that is.
+_HTML_TO_ITS_END = re.compile(r"\s*<(?:(!--)|(?:script|pre|style|textarea)\b)", re.IGNORECASE)
+_HTML_ENDS = re.compile(r"</(?:script|pre|style|textarea)>", re.IGNORECASE)
 _ALMOST_ITEM = re.compile(r"\s*(?:[-+*•\u2013\u2014]|[0-9]{1,9}[.)])\s*" + _ALMOST_BOX.pattern)
 
 
@@ -48,6 +51,7 @@ class Box:
     text_end: int
     item_end: int
     nested_list: int | None  # the line of the list that directly follows the text
+    under: tuple[str, ...]  # the headings, then the list items it stands under, outermost first
 
 
 def first_code_span(text: str) -> str | None:
@@ -86,7 +90,11 @@ def scan(text: str) -> Iterator[Heading | Box]:
     tokens = _BLOCKS.parse("\n".join(lines))
     quotes: list[Token] = []
     items: list[Token] = []
+    headings: dict[str, str] = {}
+    said: dict[int, str] = {}  # by the level of a list item, its own text
     for index, token in enumerate(tokens):
+        if token.type in ("fence", "html_block"):
+            _refuse_unclosed(token)
         if token.type in ("list_item_open", "blockquote_open"):
             (items if token.type == "list_item_open" else quotes).append(token)
         elif token.type in ("list_item_close", "blockquote_close"):
@@ -106,6 +114,11 @@ def scan(text: str) -> Iterator[Heading | Box]:
         opens_item = index > 1 and tokens[index - 2].type == "list_item_open"
         may_hold_box = opens_item and block.type == "paragraph_open"
         box = _BOX.match(token.content) if may_hold_box else None
+        if block.type == "heading_open" and block.level == 0:
+            headings = {tag: text for tag, text in headings.items() if tag < block.tag}
+            headings[block.tag] = token.content
+        if opens_item:
+            said[items[-1].level] = token.content
         _refuse_almost(token.content, line, opens_item, box is not None)
         if box is None:
             if "<!--" in token.content and any(map(is_binding, inline(token.content))):
@@ -133,6 +146,7 @@ def scan(text: str) -> Iterator[Heading | Box]:
             text_end=end,
             item_end=_span(items[-1])[1],
             nested_list=_span(following)[0] if following.type.endswith("_list_open") else None,
+            under=(*headings.values(), *(said.get(one.level, "") for one in items[:-1])),
         )
 
 
@@ -140,6 +154,30 @@ def _span(token: Token) -> tuple[int, int]:
     """First line and exclusive last line; every block token that opens something has them."""
     assert token.map is not None
     return token.map[0], token.map[1]
+
+
+def _refuse_unclosed(token: Token) -> None:
+    """A fence or a comment without an end takes every box after it out of the document."""
+    lines = token.content.split("\n")
+    swallowed = next((line for line in lines if _ALMOST_ITEM.match(line)), None)
+    if swallowed is None:
+        return
+    if token.type == "fence":
+        # Beside what it holds, a fence has its first line and, unless it is unclosed, its last.
+        start, end = _span(token)
+        closed = end - start == token.content.count("\n") + 2
+        closing = token.markup
+    elif (begins := _HTML_TO_ITS_END.match(token.content)) is not None:
+        closed = "-->" in token.content if begins[1] else bool(_HTML_ENDS.search(token.content))
+        closing = "-->" if begins[1] else "its end tag"
+    else:
+        return
+    if not closed:
+        refuse(
+            _span(token)[0],
+            f"expected an end to what begins here, found none and {quoted(swallowed)} in it:"
+            f" close it with {closing}",
+        )
 
 
 def _refuse_almost(content: str, line: int, opens_item: bool, is_box: bool) -> None:

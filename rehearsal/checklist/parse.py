@@ -36,6 +36,8 @@ class Item:
     ticked: bool
     check: str | None
     options: dict[str, object]
+    under: tuple[str, ...] = ()
+    """The headings and list items it stands under, outermost first."""
 
     @property
     def ref(self) -> str:
@@ -120,7 +122,7 @@ def _item(section: int, number: int, box: Box) -> Item:
     text, check, options = _split_binding(box.text, box.line)
     if not text:
         refuse(box.line, "expected words after the box, found none: say what is to be done")
-    return Item(section, number, text, box.line, box.ticked, check, options)
+    return Item(section, number, text, box.line, box.ticked, check, options, box.under)
 
 
 def _split_binding(text: str, line: int) -> tuple[str, str | None, dict[str, object]]:
