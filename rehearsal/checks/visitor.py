@@ -55,6 +55,8 @@ class Answer:
     location: str
     """The path it sends its visitor on to; empty where it does not."""
     seconds: float
+    htmx: bool = False
+    """Whether it was asked for as a fragment."""
 
     @property
     def is_whole_page(self) -> bool:
@@ -157,6 +159,7 @@ class Visitor:
             said.decode(response.headers.get_content_charset() or "utf-8", "replace"),
             _path(urljoin(path, location)) if location else "",
             time.monotonic() - began,
+            htmx,
         )
         self._must_be_served(answer, location)
         return answer
@@ -211,7 +214,8 @@ class Visitor:
         The web server tells its visitors nothing, so the same request is made in this process.
         """
         client = self._client()
-        response = client.get(answer.path, headers={"Accept": "text/html"})
+        asked_by = {"HX-Request": "true"} if answer.htmx else {}
+        response = client.get(answer.path, headers={"Accept": "text/html", **asked_by})
         error = response.exc_info[1] if response.exc_info else None
         if error is None:
             return f"in this process it answers {response.status_code}: see the web server's log"

@@ -14,8 +14,8 @@ from rehearsal.checks.base import Check, Failed, Inconclusive, Report
 from rehearsal.checks.visitor import Answer, Visitor, visit
 from rehearsal.contrib.oobc.functional import names
 from rehearsal.contrib.oobc.functional.traces import MARK, removed_afterwards
+from rehearsal.contrib.oobc.functional.workflow import WorkflowPages
 
-CREATE = "project_central:create_project_workflow"
 TABLE = "project_central:my_tasks_with_projects"
 SHOWN_PROBLEMS = 5
 
@@ -45,15 +45,14 @@ class _Look:
     visitor: Visitor
     user: Any
     problems: list[str] = field(default_factory=list)
-    failed: set[str] = field(default_factory=set)
-    """The paths of the pages that are among the problems."""
 
     def at_everything(self) -> None:
         report = self.report
         report.progress("Making a workflow.")
-        workflow = self._created()
+        pages = WorkflowPages(report, self.visitor, self.user, self._wrong)
+        workflow = pages.create()
         tasks = self._tasks(workflow)
-        self._page("the workflow's page", "project_central:project_workflow_detail", workflow.pk)
+        pages.show(workflow)
         rows, asked = self._table(tasks)
         self._without_ppa()
         report.measure("functional.task_rows", rows, "rows")
@@ -70,70 +69,6 @@ class _Look:
     def _wrong(self, sentence: str) -> None:
         self.report.write(sentence)
         self.problems.append(sentence)
-
-    # The workflow and its pages
-
-    def _created(self) -> Any:
-        """A workflow that was made as people make it or, where they cannot, in their stead."""
-        (workflows,) = names.find_models("project_central.ProjectWorkflow")
-        self._page("the list of workflows", "project_central:project_list")
-        path = names.find_path(CREATE)
-        form = self._page("the page that makes a workflow", CREATE)
-        if form and form.status == 200:
-            need = names.make_need(self.user, "table")
-            stages = workflows._meta.get_field("current_stage").choices
-            sent = self.visitor.post(
-                path,
-                {
-                    "primary_need": str(need.pk),
-                    "current_stage": stages[0][0],
-                    "priority_level": "medium",
-                    "notes": MARK,
-                },
-            )
-            made = workflows._default_manager.filter(primary_need=need).first()
-            if made is not None:
-                self.report.evidence("workflow", f"made by the form at {path}")
-                return self._refreshed(made)
-            self._wrong(
-                f"The form at {path} was sent and made no workflow: it answered {sent.status}. "
-                "Make it save one."
-            )
-        elif form and form.location:
-            self._wrong(
-                f"A workflow cannot be made: {path} sends its visitor on to {form.location} "
-                "without a form. Give it one."
-            )
-        self.report.evidence("workflow", "made in the database, since no page makes one")
-        return self._refreshed(names.make_workflow(self.user, "table stand-in", ppa=False))
-
-    def _refreshed(self, workflow: Any) -> Any:
-        """The same workflow, moved to its last stage and with a PPA."""
-        (entries,) = names.find_models("monitoring.MonitoringEntry")
-        workflow.current_stage = workflow._meta.get_field("current_stage").choices[-1][0]
-        workflow.ppa = names.make(
-            entries, title=f"{MARK} table programme", category="oobc_ppa", created_by=self.user
-        )
-        workflow.save()
-        return workflow
-
-    def _page(self, what: str, name: str, *arguments: object) -> Answer | None:
-        """Ask for a page, and for the one it sends its visitor on to; a failure is a problem."""
-        path = names.find_path(name, *arguments)
-        first = answer = self.visitor.get(path)
-        if answer.location and answer.location != path:
-            answer = self.visitor.get(answer.location)
-        on = f", {answer.path} → {answer.status}" if answer is not first else ""
-        self.report.evidence(what, f"{path} → {first.status}{on}")
-        if answer.status >= 400 and answer.path not in self.failed:
-            self.failed.add(answer.path)
-            why = f" ({self.visitor.cause(answer)})" if answer.status == 500 else ""
-            self._wrong(
-                f"{what.capitalize()}, {answer.path}, answers {answer.status}{why}: mend the page."
-            )
-        return first
-
-    # The table
 
     def _tasks(self, workflow: Any) -> list[Any]:
         """Tasks of our own: for each filter some that it shows, and some that it does not."""
