@@ -11,12 +11,12 @@ from django.db.models.functions import Now
 from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from rehearsal import page
+from rehearsal import page, sealing
 from rehearsal.conf import configuration
-from rehearsal.models import ACTIVE, CheckItem, Choice, Event, Rehearsal, Status, Verdict
+from rehearsal.models import ACTIVE, CheckItem, Choice, Event, Rehearsal, Status, Verdict, Vote
 from rehearsal.trends import charts
 from rehearsal.wording import duration
 
@@ -99,6 +99,15 @@ class EventInline(ReadOnly, Inline):
     ordering = ("sequence",)
 
 
+class VoteInline(ReadOnly, Inline):
+    model = Vote
+    fields = readonly_fields = ("at", "who", "choice", "reason", "outcomes_sha256")
+
+    @admin.display(description="by")
+    def who(self, vote: Vote) -> str:
+        return vote.who
+
+
 class VerdictFilter(admin.SimpleListFilter):
     title = "verdict"
     parameter_name = "verdict"
@@ -115,18 +124,20 @@ class RehearsalAdmin(ReadOnly, Admin):
     """Every rehearsal there was, its items and its journal."""
 
     list_display = (
-        "number", "stands", "environment", "short_revision", "started_by", "started_at", "took",
+        "number", "stands", "decision", "environment", "short_revision", "started_by",
+        "started_at", "took",
     )  # fmt: skip
-    list_filter = (VerdictFilter, "environment", "started_at")
+    list_filter = (VerdictFilter, "decision", "environment", "revision", "started_at")
     list_per_page = 50
     search_fields = ("revision", "started_by")
     search_help_text = "Revision, or who started it"
     date_hierarchy = "started_at"
     show_full_result_count = False
-    inlines = (ItemInline, EventInline)
+    inlines = (VoteInline, ItemInline, EventInline)
     fields = readonly_fields = (
-        "number", "stands", "environment", "revision", "started_by", "started_at", "closed_at",
-        "took", "cancelled_by", "checklist_sha256", "document",
+        "number", "stands", "decision", "decided_at", "ticket", "seal", "environment", "revision",
+        "started_by", "started_at", "closed_at", "took", "cancelled_by", "checklist_sha256",
+        "document", "evidence",
     )  # fmt: skip
 
     def get_urls(self) -> list[URLPattern]:
@@ -156,6 +167,20 @@ class RehearsalAdmin(ReadOnly, Admin):
     @admin.display(description="took")
     def took(self, rehearsal: Rehearsal) -> str:
         return page.Overview(rehearsal).duration
+
+    @admin.display(description="seal")
+    def seal(self, rehearsal: Rehearsal) -> str | SafeString:
+        if not rehearsal.decision:
+            return "not decided, and so not sealed"
+        if not (wrong := sealing.broken(rehearsal)):
+            return f"intact, SHA-256 {rehearsal.seals.latest('pk').sha256}"
+        said = format_html_join("", "<li>{}</li>", ((one,) for one in wrong))
+        return format_html("The seal is broken:<ul>{}</ul>", said)
+
+    @admin.display(description="evidence")
+    def evidence(self, rehearsal: Rehearsal) -> SafeString:
+        address = reverse("rehearsal:evidence", args=[rehearsal.number])
+        return format_html('<a href="{}">JSON</a>', address)
 
     @admin.display(description="ticked document")
     def document(self, rehearsal: Rehearsal) -> SafeString:

@@ -120,7 +120,7 @@ def check_deployment(**options: object) -> Sequence[checks.CheckMessage]:
     """W010 to W027: what a rehearsal in this environment would lack."""
     from rehearsal import deployment  # the checks may need the project's models
 
-    return deployment.check_deployment(**options)
+    return [*deployment.check_policy(**options), *deployment.check_deployment(**options)]
 
 
 def check_neighbours(**_: object) -> Sequence[checks.CheckMessage]:

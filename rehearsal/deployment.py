@@ -11,6 +11,7 @@ from typing import Any
 
 from celery import current_app
 from django.conf import settings
+from django.contrib.auth.backends import ModelBackend
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
@@ -39,6 +40,38 @@ def check_deployment(**_: object) -> Sequence[checks.CheckMessage]:
         return []  # E001 says so, and what follows from it would only confuse
     found = [*_pages(here), *_records(here), *_queue(here), *_lines(here)]
     return [checks.Warning(said, hint=hint, id=f"rehearsal.W{id_}") for id_, said, hint in found]
+
+
+def check_policy(**_: object) -> Sequence[checks.CheckMessage]:
+    """E008: a policy of deciding that the people there are cannot satisfy."""
+    here, wrong = conf.read(getattr(settings, "REHEARSAL", {}))
+    if wrong or here.sign_off == "automatic":
+        return []
+    try:
+        deciders = _who_may("decide_rehearsal")
+        starters = _who_may("start_rehearsal")
+    except Error:
+        return []  # without a database nobody can be counted
+    # Who starts may not say go; where everybody who starts also decides, one is always missing.
+    one_starts = bool(starters) and starters <= deciders and not here.starter_may_decide
+    left = len(deciders) - one_starts
+    if left >= here.quorum:
+        return []
+    but = ", besides the one who starts" if one_starts else ""
+    return [
+        checks.Error(
+            f"{here.quorum} people have to say go, and {max(left, 0)} may{but}: nobody could ever "
+            "decide.",
+            hint="Give more people the permission rehearsal.decide_rehearsal, lower "
+            "REHEARSAL['QUORUM'], or set 'STARTER_MAY_DECIDE' in an office of one.",
+            id="rehearsal.E008",
+        )
+    ]
+
+
+def _who_may(permission: str) -> set[str]:
+    people = ModelBackend().with_perm(f"rehearsal.{permission}")
+    return {person.get_username() for person in people}
 
 
 Found = Iterator[tuple[str, str, str]]
@@ -182,6 +215,18 @@ def _lines(here: conf.Configuration) -> Found:
             "027",
             "Which pages matter, and to whom, is not said: 6.2 is inconclusive.",
             "Name them in REHEARSAL['PAGES'] and REHEARSAL['ROLES'].",
+        )
+    if not (here.owners or here.owners_apprise):
+        yield (
+            "028",
+            "Who owns deployments, is not said: 7.2 is inconclusive.",
+            "Name their mail addresses in REHEARSAL['OWNERS'].",
+        )
+    if not here.ticket:
+        yield (
+            "029",
+            "Where the release ticket is, is not said: 7.3 is left to a person.",
+            "Name its address, or a folder, in REHEARSAL['TICKET'].",
         )
     for path, ref in _missing_tests(here):
         yield (

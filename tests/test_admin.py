@@ -14,7 +14,7 @@ from django.utils import timezone
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rehearsal import tasks
+from rehearsal import decisions, sealing, tasks
 from rehearsal.admin import with_verdict
 from rehearsal.models import CheckItem, Choice, Rehearsal, Section, Status, Verdict
 from tests.conftest import document
@@ -72,6 +72,23 @@ def test_a_rehearsal_shows_its_items_its_journal_and_its_document(owner: Client)
     ):  # fmt: skip
         assert expected in text
     assert 'name="_save"' not in text
+
+
+def test_the_seal_is_verified_where_the_evidence_is_reviewed(owner: Client) -> None:
+    rehearsal = ended("Passes")
+    address = f"{LIST}{rehearsal.number}/change/"
+    assert "not decided, and so not sealed" in owner.get(address).content.decode()
+    seen = sealing.outcomes(rehearsal)
+    decisions.decide(rehearsal.number, "go", by="owner", reason="all is well", seen=seen)
+    text = owner.get(address).content.decode()
+    assert "intact, SHA-256" in text
+    assert "all is well" in text
+    assert listed(owner, decision__exact="go") == [rehearsal.number]
+    assert listed(owner, revision="abc") == [rehearsal.number]
+    rehearsal.items.update(summary="Passed <b>.")
+    text = owner.get(address).content.decode()
+    assert "The seal is broken" in text
+    assert "is now &quot;Passed &lt;b&gt;.&quot;" in text
 
 
 @pytest.mark.parametrize("path", ["add/", "{n}/change/", "{n}/delete/"])

@@ -40,7 +40,8 @@ def complete(root: Path, **more: Any) -> dict[str, Any]:
         "ROOT": root, "CHECKLIST": root / "list.md", "SOURCE": "PRODUCTION", "REVISION": "0123456",
         "SECRETS_SOURCE": root / "latest.env", "SITE_URL": "http://127.0.0.1:8000",
         "MAIL_SEEN_IN": root / "mail.log", "WORKER_LOGS": [str(root / "worker.log")],
-        "PAGES": ["/"], "ROLES": {"staff": "amina"}, **more,
+        "PAGES": ["/"], "ROLES": {"staff": "amina"}, "SIGN_OFF": "automatic",
+        "OWNERS": ["owner@example.org"], "TICKET": "releases", **more,
     }  # fmt: skip
 
 
@@ -66,6 +67,8 @@ def test_a_project_that_lacks_nothing(root: Path) -> None:
         ({}, {"SOURCE": ""}, "W019", "1.1 cannot take a snapshot"),
         ({}, {"WORKER_LOGS": []}, "W026", "6.1 is inconclusive"),
         ({}, {"ROLES": {}}, "W027", "6.2 is inconclusive"),
+        ({}, {"OWNERS": []}, "W028", "7.2 is inconclusive"),
+        ({}, {"TICKET": ""}, "W029", "7.3 is left to a person"),
         ({}, {"SITE_URL": ""}, "W021", "4.1 to 4.3 can ask for no page"),
         (
             {"EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend"},
@@ -107,3 +110,29 @@ def test_the_document_names_every_key() -> None:
     assert "REHEARSAL" in FILES["library/settings.py"]
     for key in ("SITE_URL", "MAIL_SEEN_IN", "BASE_TEMPLATE", "MAIL_SINKS", "TARGET_ADMIN"):
         assert f"`{key}`" in told
+
+
+@pytest.mark.django_db(databases=["default", "rehearsal"])
+def test_a_policy_that_nobody_can_satisfy_is_an_error(root: Path) -> None:
+    from django.contrib.auth import get_user_model
+    from django.contrib.auth.models import Permission
+
+    def error(**policy: Any) -> str:
+        setting = complete(root, SIGN_OFF="person", **policy)
+        with override_settings(REHEARSAL=setting, MIDDLEWARE=MIDDLEWARE):
+            found = run_checks(tags=["rehearsal"], include_deployment_checks=True)
+            assert "rehearsal.E008" not in {one.id for one in run_checks(tags=["rehearsal"])}
+        return "".join(str(one.msg) for one in found if one.id == "rehearsal.E008")
+
+    people = get_user_model().objects
+    assert "1 people have to say go, and 0 may" in error()
+    people.create_superuser("alone")
+    assert "0 may, besides the one who starts" in error()
+    assert error(STARTER_MAY_DECIDE=True) == ""
+    assert "and 1 may" in error(STARTER_MAY_DECIDE=True, QUORUM=2)
+    people.create_user("hand").user_permissions.set(
+        Permission.objects.filter(codename="start_rehearsal")
+    )
+    assert error() == ""  # the hand starts, and the other decides
+    people.create_user("gone", is_active=False, is_superuser=True)
+    assert "and 1 may" in error(QUORUM=2)

@@ -51,6 +51,12 @@ class Outcome:
         return (item for section in self.told["sections"] for item in section["items"])
 
     @property
+    def settled(self) -> list[dict[str, Any]]:
+        """What came of the lines so far: those of the sign-off that come later are not there."""
+        open_ = {"pending", "queued", "running"}
+        return [item for item in self.items if item["status"] not in open_]
+
+    @property
     def waived(self) -> list[dict[str, Any]]:
         return [item for item in self.items if item["waiver"]]
 

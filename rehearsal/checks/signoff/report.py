@@ -30,7 +30,7 @@ class OutcomesReported(Check):
         begin, end = markers(SECTION)
         ours = found.partition(begin)[2].partition(end)[0]
         lines = [line for line in ours.splitlines() if line.startswith("| ")]
-        if f"Rehearsal {outcome.number} " not in ours or len(lines) < sum(1 for _ in outcome.items):
+        if f"Rehearsal {outcome.number} " not in ours or len(lines) < len(outcome.settled):
             raise Failed(
                 f"{path.name} does not hold what was written: who else writes it? Run again."
             )
@@ -56,7 +56,7 @@ def _body(outcome: Outcome) -> str:
         "| Line | Outcome | What was seen |",
         "|---|---|---|",
     ]
-    for item in outcome.items:
+    for item in outcome.settled:
         standing = item["status"].replace("_", " ")
         if item["waiver"]:
             standing = f"waived ({standing})"

@@ -127,11 +127,19 @@ def test_a_server_that_is_away_tells_nobody(settings: Any) -> None:
         run(told())
 
 
+def test_the_environments_own_password_goes_to_no_other_server(sink: Sink, settings: Any) -> None:
+    # The sink offers no login: whoever tries one fails.
+    settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD = "staging", "of-staging-alone"
+    settings.EMAIL_USE_TLS = True
+    assert run(told()).said == "2 owners were told: green."
+
+
 @pytest.mark.parametrize(
     ("configured", "said"),
     [
         ({}, "No owners are configured"),
         ({"OWNERS": ["a@example.org"]}, "Mail reaches nobody from here"),
+        ({"OWNERS": ["a@example.org"], "OWNERS_MAIL": {"PORT": 25}}, "names no HOST"),
         (
             {
                 "OWNERS": ["a@example.org"],

@@ -1,0 +1,192 @@
+"""Every address, method and role: who gets in, who is told what is missing, and what changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Permission
+from django.test import Client
+from django.urls import URLPattern
+
+from rehearsal import decisions, sealing, tasks, urls
+from rehearsal.models import CheckItem, Event, Rehearsal, Seal, Status, Vote
+from tests.conftest import document
+
+pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
+
+PAGES = {
+    "index", "rehearsal", "rows", "stream", "checklist", "evidence", "seal", "junit", "report",
+    "item", "compare",
+}  # fmt: skip
+ACTIONS = {
+    "start": "start_rehearsal",
+    "cancel": "start_rehearsal",
+    "rerun": "start_rehearsal",
+    "roll_back": "start_rehearsal",
+    "confirm": "confirm_checkitem",
+    "waive": "waive_checkitem",
+    "decide": "decide_rehearsal",
+}
+VIEW = "view_rehearsal"
+ROLES: dict[str, tuple[str, ...] | None] = {
+    "anonymous": None,
+    "signed in": (),
+    "reader": (VIEW,),
+    "starter": (VIEW, "start_rehearsal"),
+    "confirmer": (VIEW, "confirm_checkitem"),
+    "waiver": (VIEW, "waive_checkitem"),
+    "decider": (VIEW, "decide_rehearsal"),
+    "decider who may not view": ("decide_rehearsal",),
+    "everything": (VIEW, *ACTIONS.values()),
+}
+METHODS = {"get", "head", "post", "put", "patch", "delete", "options"}
+STATES = [
+    "decided",
+    *(pytest.param(one, marks=pytest.mark.long) for one in ("running", "waiting", "red")),
+    pytest.param("cancelled", marks=pytest.mark.long),
+]
+
+
+def client(role: str, *, check: bool = False) -> Client:
+    found = Client(enforce_csrf_checks=check)
+    permissions = ROLES[role]
+    if permissions is not None:
+        person, made = get_user_model().objects.get_or_create(username=role)
+        if made:
+            person.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+        found.force_login(person)
+    return found
+
+
+def rehearsal_in(state: str, by: str) -> Rehearsal:
+    lines = {
+        "running": ("Passes",),
+        "waiting": ("Ends how=action_required", "SignsOff"),
+        "red": ("Ends how=failed", "SignsOff"),
+        "decided": ("Passes", "SignsOff"),
+        "cancelled": ("Ends how=action_required",),
+    }[state]
+    rehearsal = tasks.start(document(*lines), by=by, revision="abc")
+    if state == "running":
+        return rehearsal
+    work(rehearsal)
+    if state == "decided":
+        seen = sealing.outcomes(rehearsal)
+        decisions.decide(rehearsal.number, "go", by="another", reason="x", seen=seen)
+        work(rehearsal)
+    if state == "cancelled":
+        tasks.cancel(rehearsal.number, by=by)
+    return rehearsal
+
+
+def work(rehearsal: Rehearsal) -> None:
+    while queued := CheckItem.objects.filter(rehearsal=rehearsal, status=Status.QUEUED):
+        for item in queued:
+            tasks.perform.apply((item.pk, item.attempt))
+
+
+def addresses(rehearsal: Rehearsal) -> Iterator[tuple[str, str]]:
+    values = {"number": rehearsal.number, "ref": "1.1", "a": rehearsal.number}
+    values["b"] = rehearsal.number
+    for pattern in urls.urlpatterns:
+        assert isinstance(pattern, URLPattern)
+        wanted = {name: values[name] for name in pattern.pattern.converters}
+        yield str(pattern.name), "/rehearsal/" + _filled(str(pattern.pattern), wanted)
+
+
+def _filled(route: str, values: dict[str, object]) -> str:
+    for name, value in values.items():
+        for kind in ("int", "str"):
+            route = route.replace(f"<{kind}:{name}>", str(value))
+    assert "<" not in route
+    return route
+
+
+def everything() -> list[object]:
+    """Whatever a request could have changed."""
+    models = (Rehearsal, CheckItem, Event, Vote, Seal)
+    return [list(model.objects.order_by("pk").values()) for model in models]
+
+
+def test_every_address_is_in_the_matrix() -> None:
+    assert {pattern.name for pattern in urls.urlpatterns} == PAGES | ACTIONS.keys()
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_no_wrong_answer(state: str) -> None:
+    rehearsal = rehearsal_in(state, by="everything")
+    before = everything()
+    for role in ROLES:
+        visitor = client(role)
+        for name, address in addresses(rehearsal):
+            if name in ACTIONS and ACTIONS[name] in (ROLES[role] or ()) and VIEW in ROLES[role]:
+                continue  # what it does to whom it is allowed is in the tests of the actions
+            send = visitor.post if name in ACTIONS else visitor.get
+            status = send(address).status_code
+            assert status in expected(role, name, state), (role, name, status)
+        assert everything() == before, role
+
+
+def test_no_other_method_does_anything() -> None:
+    rehearsal = rehearsal_in("waiting", by="somebody")
+    before = everything()
+    visitor = client("everything")
+    for name, address in addresses(rehearsal):
+        for method in METHODS - {"post" if name in ACTIONS else "get"}:
+            assert getattr(visitor, method)(address).status_code == 405, (name, method)
+    assert everything() == before
+
+
+def expected(role: str, name: str, state: str) -> set[int]:
+    permissions = ROLES[role]
+    if name == "stream":
+        return {204}  # this server is not asynchronous, and so it streams to nobody
+    if permissions is None:
+        return {302}
+    if VIEW not in permissions or name in ACTIONS:
+        return {403}
+    if name == "seal" and state != "decided":
+        return {404}
+    return {200, 204, 286}
+
+
+@pytest.mark.parametrize("name", ACTIONS)
+def test_an_action_without_the_forms_token_does_nothing(name: str) -> None:
+    rehearsal = rehearsal_in("waiting", by="somebody")
+    address = dict(addresses(rehearsal))[name]
+    before = everything()
+    assert client("everything", check=True).post(address, {"reason": "x"}).status_code == 403
+    assert everything() == before
+
+
+@pytest.mark.parametrize("name", sorted({*ACTIONS, *PAGES} - {"index", "start"}))
+def test_what_does_not_exist_is_404_and_no_fault(name: str) -> None:
+    rehearsal = rehearsal_in("red", by="somebody")
+    address = dict(addresses(rehearsal))[name].replace(str(rehearsal.number), "987654", 1)
+    send = client("everything").post if name in ACTIONS else client("everything").get
+    before = everything()
+    assert send(address).status_code in ({404, 204} if name == "stream" else {404})
+    assert everything() == before
+
+
+def test_ones_own_go_is_refused_and_anothers_is_taken(settings: Any) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast
+    password = "a password of the tests"  # noqa: S105
+    for starter, decided in (("everything", ""), ("somebody", "go")):
+        rehearsal = tasks.start(document("Passes", "SignsOff"), by=starter, revision="abc")
+        work(rehearsal)
+        found = client("everything")
+        person = get_user_model().objects.get(username="everything")
+        person.set_password(password)
+        person.save()
+        found.force_login(person)
+        said = {"choice": "go", "reason": "x", "password": password}
+        said["outcomes"] = sealing.outcomes(rehearsal)
+        found.post(f"/rehearsal/{rehearsal.number}/decide/", said)
+        rehearsal.refresh_from_db()
+        assert rehearsal.decision == decided
+        if not decided:
+            tasks.cancel(rehearsal.number, by="x")
