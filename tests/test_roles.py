@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
 
 PAGES = {
     "index", "rehearsal", "rows", "stream", "checklist", "evidence", "seal", "junit", "report",
-    "item", "compare",
+    "item", "compare", "trends",
 }  # fmt: skip
 ACTIONS = {
     "start": "start_rehearsal",
