@@ -15,7 +15,7 @@ WORSE = 1.08
 """The least change of processor time that counts."""
 NOISE = 1.03
 """What the lower end of the range must be beyond: less than that is no change, however sure."""
-SAME = 1.12
+SAME = 1.15
 """A range that stays within this, up and down, is the same."""
 WORSE_ELAPSED, NOISE_ELAPSED = 1.5, 1.25
 """The same for elapsed time, which also waits for the database, and for whoever is busy."""
