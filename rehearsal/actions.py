@@ -23,7 +23,7 @@ from rehearsal import conf, decisions, page, plan, tasks
 from rehearsal.access import from_htmx, permitted
 from rehearsal.checks.base import BindingError
 from rehearsal.models import Rehearsal
-from rehearsal.views import changes
+from rehearsal.views import changes, whole
 from rehearsal.wording import anchor
 
 REFUSALS = (plan.StartError, plan.AlreadyOpen, decisions.Refused, BindingError)
@@ -105,7 +105,7 @@ def confirm(request: HttpRequest, number: int, ref: str) -> HttpResponse:
     acknowledged = request.POST.getlist("acknowledged")
 
     def act(by: str) -> str:
-        decisions.confirm(number, ref, by=by, acknowledged=acknowledged)
+        decisions.confirm(number, ref, by=by, acknowledged=acknowledged, attempt=_attempt(request))
         return f"{ref} is confirmed by {by}."
 
     return _act(request, number, act, ref)
@@ -118,10 +118,16 @@ def waive(request: HttpRequest, number: int, ref: str) -> HttpResponse:
 
     def act(by: str) -> str:
         reason, until = request.POST.get("reason", ""), _day(request.POST.get("until", ""))
-        decisions.waive(number, ref, by=by, reason=reason, until=until)
+        decisions.waive(number, ref, by=by, reason=reason, until=until, attempt=_attempt(request))
         return f"{ref} is waived by {by}."
 
     return _act(request, number, act, ref)
+
+
+def _attempt(request: HttpRequest) -> int | None:
+    """The attempt that was read, as the page's own forms say it."""
+    said = request.POST.get("attempt")
+    return None if said is None else whole(said, missing=-1)
 
 
 def _day(text: str) -> datetime.datetime | None:

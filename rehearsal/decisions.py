@@ -35,14 +35,23 @@ class Refused(ValueError):
     """The item cannot take this now: what it is, and what could be done instead."""
 
 
-def confirm(number: int, ref: str, *, by: str, acknowledged: Collection[str] = ()) -> None:
+def confirm(
+    number: int,
+    ref: str,
+    *,
+    by: str,
+    acknowledged: Collection[str] = (),
+    attempt: int | None = None,
+) -> None:
     """Tick an item that waits for a person, in that person's name.
 
     `acknowledged` are the names of what he acknowledges: all that the item lists, and no other,
-    since it may have run again after he read it. Raises Refused.
+    since it may have run again after he read it; so does `attempt`, the one he read. Raises
+    Refused.
     """
 
     def act(made: Change, item: CheckItem) -> None:
+        _prove_read(item, attempt)
         if item.status != Status.ACTION_REQUIRED:
             raise Refused(
                 f"{ref} is {item.get_status_display()}: only an item that waits for a person can "
@@ -75,12 +84,24 @@ def confirm(number: int, ref: str, *, by: str, acknowledged: Collection[str] = (
     _act(number, ref, by, act)
 
 
+def _prove_read(item: CheckItem, attempt: int | None) -> None:
+    if attempt is not None and item.attempt != attempt:
+        raise Refused(f"{item.ref} ran again after you read it: read it anew, then answer.")
+
+
 def waive(
-    number: int, ref: str, *, by: str, reason: str, until: datetime.datetime | None = None
+    number: int,
+    ref: str,
+    *,
+    by: str,
+    reason: str,
+    until: datetime.datetime | None = None,
+    attempt: int | None = None,
 ) -> None:
     """Accept an item that did not pass, for a stated reason; it is never ticked.
 
-    The waiver expires at `until`, by default after `WAIVER_DAYS`. Raises Refused.
+    The waiver expires at `until`, by default after `WAIVER_DAYS`. `attempt` is the one whose
+    outcome is accepted, so that nobody accepts what he has not read. Raises Refused.
     """
     reason = redactor().redact(reason.strip())
     if not reason:
@@ -90,6 +111,7 @@ def waive(
         raise Refused(f"A waiver of {ref} until {until:%Y-%m-%d} is over: name a day to come.")
 
     def act(made: Change, item: CheckItem) -> None:
+        _prove_read(item, attempt)
         if item.status not in WAIVABLE or item.accepted:
             raise Refused(
                 f"{ref} is {'waived' if item.waived else item.get_status_display()}: only an "

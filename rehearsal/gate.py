@@ -78,7 +78,7 @@ def _standing(found: Rehearsal) -> list[str]:
 
 
 def _by_policy(found: Rehearsal, here: Configuration) -> list[str]:
-    said_go = {vote.by for vote in found.votes.filter(choice=Choice.GO)}
+    said_go = {vote.by for vote in found.deciding_votes if vote.choice == Choice.GO}
     if "" in said_go:
         if here.sign_off == "automatic":
             return []

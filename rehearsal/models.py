@@ -111,6 +111,16 @@ class Rehearsal(models.Model):
         return verdict(self, self.items.all())
 
     @property
+    def deciding_votes(self) -> list[Vote]:
+        """Those that the decision came of; a vote over what was run again since is none."""
+        votes = list(self.votes.order_by("pk"))
+        return [
+            one
+            for one in votes
+            if one.choice == self.decision and one.outcomes_sha256 == votes[-1].outcomes_sha256
+        ]
+
+    @property
     def finished_at(self) -> datetime.datetime | None:
         """When the last item was settled; None while any is still to be."""
         items = [item for item in self.items.all() if self.decision or not item.sign_off]
@@ -458,13 +468,15 @@ class Change:
 
     def queue(self, items: Sequence[CheckItem]) -> None:
         """Move items that nobody works on to QUEUED, each with its next attempt, in one query."""
-        values = {"status": Status.QUEUED, "token": "", "queued_at": Now()}
+        # Without a beginning: one that was cut off must not look like a check that ran and ended.
+        values = {"status": Status.QUEUED, "token": "", "queued_at": Now(), "started_at": None}
         CheckItem.objects.filter(pk__in=[item.pk for item in items]).update(
             attempt=F("attempt") + 1, changed_in=self.rehearsal.version, **values
         )
         for item in items:
             self.note("", item=item, before=item.status, after=Status.QUEUED)
             item.status, item.attempt, item.token = Status.QUEUED, item.attempt + 1, ""
+            item.started_at = None
 
     def vote(self, by: str, choice: Choice, reason: str, outcomes_sha256: str) -> None:
         """Record somebody's vote over outcomes; without `by`, the policy's."""

@@ -96,11 +96,10 @@ def decision(rehearsal: Rehearsal) -> dict[str, Any] | None:
     if not rehearsal.decision or rehearsal.decided_at is None:
         return None
     votes = list(rehearsal.votes.all())
-    counted = [one for one in votes if one.choice == rehearsal.decision]
     return {
         "choice": rehearsal.decision,
         "at": _at(rehearsal.decided_at),
-        "by": sorted({one.who for one in counted}),
+        "by": sorted({one.who for one in rehearsal.deciding_votes}),
         "ticket": rehearsal.ticket,
         "votes": [
             {

@@ -120,7 +120,11 @@ def rerun(number: int, *, by: str, ref: str | None = None) -> int:
         items = items_of(number)
         if made.rehearsal.cancelled_by:
             raise plan.StartError(f"Rehearsal {number} was cancelled: start a new one instead.")
-        chosen = {item.pk for item in items if ref == item.ref or not (ref or item.accepted)}
+        chosen = {
+            item.pk
+            for item in items
+            if (ref == item.ref if ref else _has_ended(item) and not item.accepted)
+        }
         if ref and not chosen:
             raise plan.StartError(f"Rehearsal {number} has no item {ref}.")
         if made.rehearsal.decision:
@@ -131,16 +135,19 @@ def rerun(number: int, *, by: str, ref: str | None = None) -> int:
         chosen = plan.dependents(items, chosen)
         again = [item for item in items if item.pk in chosen and item.status != Status.PENDING]
         busy = [item.ref for item in again if item.status in ACTIVE]
-        if ref and busy:
+        if busy:
             raise plan.StartError(
                 f"{', '.join(busy)} would run again and is still under way: wait, or cancel."
             )
-        again = [item for item in again if item.status not in ACTIVE]
         for item in again:
             made.move(item, Status.PENDING, "to be run again", **BLANK)
         Measurement.objects.filter(item__in=again).delete()
         dispatch(made, items)
     return len(again)
+
+
+def _has_ended(item: CheckItem) -> bool:
+    return item.status not in ACTIVE | {Status.PENDING}
 
 
 BLANK: dict[str, object] = {
@@ -214,8 +221,10 @@ def _close(made: Change, items: list[CheckItem]) -> None:
 def sensed_green(items: Iterable[CheckItem]) -> bool:
     """Whether all before the sign-off passed by what its checks saw, and by no person's word."""
     before = [item for item in items if not item.sign_off]
-    return before_sign_off(before) == Verdict.GREEN and not any(
-        item.confirmed_by or item.waived_by for item in before
+    return (
+        before_sign_off(before) == Verdict.GREEN
+        and any(item.status == Status.PASSED for item in before)
+        and not any(item.confirmed_by or item.waived_by for item in before)
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from django.db import connections, transaction
 from django.utils import timezone
 
-from rehearsal import decisions, plan, sealing, tasks
+from rehearsal import decisions, plan, records, sealing, tasks
 from rehearsal.models import CheckItem, Event, Rehearsal, Seal, Status, Verdict, Vote
 from tests.conftest import document, statuses
 
@@ -152,8 +152,11 @@ def test_a_quorum_of_different_people_over_the_same_outcomes(settings: Any) -> N
     work(rehearsal)
     decisions.waive(rehearsal.number, "1.1", by="owner", reason="still known")
     assert say(rehearsal, by="two") is None
-    assert say(rehearsal, by="one") == "go"
+    assert say(rehearsal, by="three") == "go"
     assert Vote.objects.count() == 3
+    rehearsal.refresh_from_db()
+    told = records.decision(rehearsal)
+    assert told is not None and told["by"] == ["three", "two"]
 
 
 def test_one_no_go_is_enough(settings: Any) -> None:
@@ -195,6 +198,9 @@ def test_the_policy_decides_what_was_sensed_and_nothing_else(settings: Any) -> N
     rehearsal = work(begin("Passes", "Ends how=skipped", "SignsOff"))
     assert rehearsal.verdict == Verdict.GREEN
     assert (rehearsal.decision, Vote.objects.get().who) == ("go", "policy")
+    nothing = work(begin("Ends how=skipped", "SignsOff"))
+    assert nothing.decision == ""  # nothing was looked at
+    tasks.cancel(nothing.number, by="owner")
     confirmed = work(begin("Ends how=action_required", "SignsOff"))
     decisions.confirm(confirmed.number, "1.1", by="owner")
     confirmed.refresh_from_db()

@@ -9,10 +9,19 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from rehearsal import decisions, plan, tasks
-from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict, first_broken_event
+from rehearsal.models import (
+    CheckItem,
+    Event,
+    Rehearsal,
+    Status,
+    Verdict,
+    first_broken_event,
+    in_seconds,
+)
 from tests.conftest import WorkerProcess, document, statuses, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"])
@@ -170,6 +179,45 @@ def test_what_is_listed_by_name_is_acknowledged_by_name() -> None:
     assert item.evidence == {"acknowledged by tester": names, "confirmed by": "tester"}
     said = rehearsal.events.get(ref="1.1", after="passed").message
     assert said == "confirmed; " + "; ".join(f"acknowledged: {name}" for name in names)
+
+
+def test_nobody_answers_for_an_attempt_that_he_has_not_read() -> None:
+    rehearsal = begin("Ends how=action_required", "Ends how=failed")
+    work(rehearsal)
+    for ref in ("1.1", "1.2"):
+        tasks.rerun(rehearsal.number, by="other", ref=ref)
+    work(rehearsal)
+    with pytest.raises(decisions.Refused, match="ran again after you read it"):
+        decisions.confirm(rehearsal.number, "1.1", by="tester", attempt=1)
+    with pytest.raises(decisions.Refused, match="ran again after you read it"):
+        decisions.waive(rehearsal.number, "1.2", by="tester", reason="known", attempt=1)
+    decisions.confirm(rehearsal.number, "1.1", by="tester", attempt=2)
+    decisions.waive(rehearsal.number, "1.2", by="tester", reason="known", attempt=2)
+    assert rehearsal.verdict == Verdict.GREEN
+
+
+def test_nothing_runs_again_below_something_that_still_looks_at_it() -> None:
+    rehearsal = begin("Ends how=failed", "LooksAfterAll", "Passes")
+    first = rehearsal.items.get(number=1)
+    tasks.perform.apply((first.pk, first.attempt))
+    last = rehearsal.items.get(number=3)
+    tasks.perform.apply((last.pk, last.attempt))
+    assert statuses(rehearsal) == ["failed", "queued", "passed"]
+    with pytest.raises(plan.StartError, match=r"1\.2 would run again and is still under way"):
+        tasks.rerun(rehearsal.number, by="tester")
+    work(rehearsal)
+    assert tasks.rerun(rehearsal.number, by="tester") == 2
+
+
+def test_a_check_that_was_cut_off_never_looks_like_one_that_is_not_enabled() -> None:
+    rehearsal = begin("RunsSafely")
+    rehearsal.items.update(status=Status.RUNNING, token="t", started_at=Now(),
+                           lease_expires_at=in_seconds(-1))  # fmt: skip
+    tasks.sweep(rehearsal.number)
+    assert statuses(rehearsal) == ["queued"]
+    tasks.cancel(rehearsal.number, by="tester")
+    item = rehearsal.items.get()
+    assert (item.status, item.not_applicable) == ("skipped", False)
 
 
 def test_a_waiver_needs_a_reason_and_something_to_waive() -> None:

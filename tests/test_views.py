@@ -565,6 +565,18 @@ def test_a_plain_form_returns_to_the_page_it_was_on(client: Client) -> None:
     assert client.post(at("{n}/rerun/", rehearsal), {"of": "banner"})["Location"] == "/rehearsal/"
 
 
+def test_an_answer_says_which_attempt_it_is_about(client: Client) -> None:
+    rehearsal = begin("Ends how=action_required", "Ends how=failed")
+    work(rehearsal)
+    page = client.get(at("{n}/", rehearsal)).content.decode()
+    assert page.count('<input type="hidden" name="attempt" value="1">') == 2
+    for ref, sent in (("1.1", {}), ("1.2", {"reason": "known"})):
+        verb = "waive" if sent else "confirm"
+        path = at(f"{{n}}/items/{ref}/{verb}/", rehearsal)
+        assert "ran again" in said(client.post(path, {**sent, "attempt": "0"}))
+        assert f"{ref} is " in said(client.post(path, {**sent, "attempt": "1"}))
+
+
 @pytest.mark.parametrize("reason", ["", "   "])
 def test_a_waiver_without_a_reason_is_refused_in_words(client: Client, reason: str) -> None:
     rehearsal = begin("Ends how=failed")
