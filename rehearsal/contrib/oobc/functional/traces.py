@@ -81,6 +81,7 @@ def _alone(report: Report) -> Iterator[None]:
         take = _postgresql_lock(stack) or _file_lock(stack)
         deadline = time.monotonic() + TURN_SECONDS
         while not take():
+            report.progress("Waiting until another functional check has ended.")
             if report.stop.wait(0.2) or time.monotonic() > deadline:
                 raise Inconclusive(
                     "Another functional check did not end in time: end it, and run this again."
