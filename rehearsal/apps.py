@@ -62,7 +62,7 @@ def check_setting(**_: object) -> Sequence[checks.CheckMessage]:
 
 
 def check_database(**_: object) -> Sequence[checks.CheckMessage]:
-    """E002, E003, E004: where the records live."""
+    """E002, E003, W004, E008: where the records live."""
     here, _wrong = conf.read(getattr(settings, "REHEARSAL", {}))
     found: list[checks.CheckMessage] = []
     if here.database not in settings.DATABASES:
@@ -90,7 +90,22 @@ def check_database(**_: object) -> Sequence[checks.CheckMessage]:
                 id="rehearsal.W004",
             )
         )
+    if (here.source or here.snapshot) and _place(here.database) == _place(here.target):
+        found.append(
+            checks.Error(
+                f"A restore replaces {here.target!r}, and the records of rehearsals are in that "
+                f"very database, as {here.database!r}: they would be gone with it.",
+                hint=f"Give DATABASES[{here.database!r}] a NAME of its own.",
+                id="rehearsal.E008",
+            )
+        )
     return found
+
+
+def _place(alias: str) -> tuple[str, ...]:
+    """Where an alias leads; a name that is none leads nowhere else."""
+    said = settings.DATABASES.get(alias)
+    return tuple(str(said.get(key, "")) for key in ("NAME", "HOST", "PORT")) if said else (alias,)
 
 
 def check_checklist(**_: object) -> Sequence[checks.CheckMessage]:

@@ -67,6 +67,7 @@ def test_reading_any_dict_never_breaks(setting: dict[str, Any]) -> None:
         ({"REHEARSAL": {"DATABASE": "elsewhere"}}, "rehearsal.E002"),
         ({"DATABASE_ROUTERS": []}, "rehearsal.E003"),
         ({"REHEARSAL": {"DATABASE": "default"}}, "rehearsal.W004"),
+        ({"REHEARSAL": {"TARGET": "rehearsal", "SOURCE": "LIVE_URL"}}, "rehearsal.E008"),
         ({"REHEARSAL": {"CHECKLIST": "/does/not/exist.md"}}, "rehearsal.E005"),
     ],
 )
