@@ -63,6 +63,8 @@ class Site:
         # Pages are looked at; whoever would get mail by that gets none.
         settings.EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
         self.connection = connections[DEFAULT_DB_ALIAS]
+        at = self.connection.settings_dict
+        self.database = " ".join(str(at.get(key, "")) for key in ("NAME", "HOST", "PORT")).strip()
         self.user: Any = None
         if username:
             model = get_user_model()
@@ -220,7 +222,7 @@ def main() -> None:
                     match order.pop("do"):
                         case "begin":
                             site = _begin(order["username"])
-                            answer: dict[str, Any] = {"python": sys.version.split()[0]}
+                            answer: dict[str, Any] = {"database": site.database}
                         case "profile":
                             assert site is not None
                             answer = site.profile(order)

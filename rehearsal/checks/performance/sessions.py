@@ -112,6 +112,11 @@ def _once(
 ) -> dict[str, Both]:
     found: dict[str, Both] = {}
     with side(before, "before", report) as first, side(after, "after", report) as second:
+        if first.database != second.database:
+            raise CannotRun(
+                f"its settings lead to the database {first.database!r}, and this revision's to "
+                f"{second.database!r}; name it in a variable such as DATABASE_URL"
+            )
         for page in pages:
             report.progress(f"Comparing {page.name} with the earlier revision.")
             both = found[page.name] = Both()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socket
 import tarfile
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -19,7 +21,8 @@ from typing import Any
 from django.urls import NoReverseMatch, reverse
 
 from rehearsal import command, conf
-from rehearsal.checks.base import Report
+from rehearsal.checks.base import Inconclusive, Report
+from rehearsal.checks.commands import COMMIT
 from rehearsal.conf import configuration, redactor
 from rehearsal.observed import PageName
 
@@ -57,8 +60,11 @@ class Side:
     name: str
     _connection: socket.socket
     _process: command.Command
+    _stop: threading.Event
     _said: deque[str] = field(default_factory=deque)
     _held: bytes = b""
+    database: str = ""
+    """The database its settings lead to."""
 
     def profile(self, page: PageName) -> Profile:
         """Raises CannotRun when the page is not shown."""
@@ -93,6 +99,8 @@ class Side:
     def _line(self) -> bytes:
         deadline = time.monotonic() + ANSWER_SECONDS
         while b"\n" not in self._held:
+            if self._stop.is_set():
+                raise Inconclusive("Stopped while pages were asked for: run this item again.")
             if self._process.poll() is not None:
                 raise OSError("it ended")
             if time.monotonic() > deadline or len(self._held) > MAX_ANSWER:
@@ -173,9 +181,10 @@ def side(tree: Path, name: str, report: Report) -> Iterator[Side]:
                     raise CannotRun(f"it did not start within {START_SECONDS} s") from None
         stack.enter_context(connection)
         connection.settimeout(1)
-        found = Side(name, connection, process, said)
+        found = Side(name, connection, process, report.stop, said)
         roles = list(here.roles.values())
-        found.ask("begin", username=roles[0] if roles else "")
+        told = found.ask("begin", username=roles[0] if roles else "")
+        found.database = told["database"]
         yield found
 
 
@@ -196,6 +205,8 @@ def tree_of(revision: str, report: Report) -> Iterator[Path]:
 
     Raises CannotRun when git does not have them.
     """
+    if not re.fullmatch(COMMIT, revision):
+        raise CannotRun(f"{revision or 'nothing'!r} does not name a commit")
     folder = conf.folder("worktrees") / f"{revision[:40]}-{report.rehearsal.number}"
     shutil.rmtree(folder, ignore_errors=True)
     try:

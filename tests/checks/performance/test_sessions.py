@@ -95,13 +95,17 @@ def test_a_slower_page_is_found_and_confirmed_and_the_same_page_is_not(
 
 @pytest.mark.parametrize(
     ("revision", "said"),
-    [("0" * 40, "git has no files of it"), ("", "git has no files of it")],
+    [
+        ("0" * 40, "git has no files of it"),
+        ("", "does not name a commit"),
+        ("--output=/tmp/x", "does not name a commit"),
+    ],
 )
 def test_a_revision_that_is_not_there_cannot_be_run(shop: Shop, revision: str, said: str) -> None:
     with (
         override_settings(REHEARSAL=shop.setting()),
         pytest.raises(CannotRun, match=said),
-        tree_of(revision or "none", make_report("A line.")),
+        tree_of(revision, make_report("A line.")),
     ):
         pass
 
@@ -121,6 +125,17 @@ def test_code_that_cannot_start_says_why(shop: Shop, file: str, text: str, said:
         side(shop.path, "this", make_report("A line.")),
     ):
         pass
+
+
+def test_two_databases_are_not_compared(shop: Shop) -> None:
+    report = make_report("A line.")
+    text = (shop.path / "src" / "shop" / "settings.py").read_text()
+    other = text.replace("shop.sqlite3", "other.sqlite3")
+    (shop.path / "other.sqlite3").write_bytes((shop.path / "shop.sqlite3").read_bytes())
+    with override_settings(REHEARSAL=shop.setting()), tree_of(shop.first, report) as before:
+        shop.write("src/shop/settings.py", other)
+        with pytest.raises(CannotRun, match="lead to the database"):
+            compare_trees(before, shop.path, [ITEMS], report, 1)
 
 
 def test_another_trees_code_is_not_taken_for_it(
