@@ -381,12 +381,18 @@ def test_attempt_that_was_taken_for_lost_spoils_no_other(shop: Address, tmp_path
     assert snapshots.load(folder) == second
 
 
-def test_old_snapshots_go(tmp_path: Path) -> None:
+def test_old_snapshots_go(tmp_path: Path, settings: object) -> None:
+    here = settings.REHEARSAL  # type: ignore[attr-defined]
+    settings.REHEARSAL = {**here, "ENVIRONMENT": "train/ing"}  # type: ignore[attr-defined]
+    others = snapshots.of_rehearsal(1)
+    others.mkdir()
+    settings.REHEARSAL = here  # type: ignore[attr-defined]
     top = snapshots.of_rehearsal(1).parent
     for name in ("rehearsal-2", "rehearsal-9", "rehearsal-10", "rehearsal-11.part", "else"):
         (top / name).mkdir()
     assert snapshots.prune(2) == ["else", "rehearsal-11.part", "rehearsal-2"]
     assert sorted(path.name for path in top.iterdir()) == ["rehearsal-10", "rehearsal-9"]
+    assert others.is_dir()  # of an environment that keeps its own in the same place
 
 
 def test_stopped(shop: Address, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import quote
 
 from rehearsal import conf
 from rehearsal.databases.address import Address
@@ -47,7 +48,12 @@ class Snapshot:
 
 def of_rehearsal(number: int) -> Path:
     """The folder of a rehearsal's snapshot; it may not exist."""
-    return conf.folder(FOLDER) / f"rehearsal-{number}"
+    return _all() / f"rehearsal-{number}"
+
+
+def _all() -> Path:
+    """The folder of this environment's snapshots: another one counts its rehearsals by itself."""
+    return conf.folder(FOLDER, quote(conf.configuration().environment, safe=" "))
 
 
 def take(source: Address, folder: Path, *, target: Address | None, work: Work) -> Snapshot:
@@ -91,7 +97,7 @@ def verify(snapshot: Snapshot, target: Address, work: Work) -> list[str]:
 
 def prune(keep: int) -> list[str]:
     """Remove all but the newest `keep` snapshots, and what was not taken to its end; names."""
-    folders = [path for path in conf.folder(FOLDER).iterdir() if path.is_dir()]
+    folders = [path for path in _all().iterdir() if path.is_dir()]
     whole = {int(m[1]): p for p in folders if (m := re.fullmatch(r"rehearsal-(\d+)", p.name))}
     spared = {whole[number] for number in sorted(whole)[-keep:]}
     gone = [path for path in folders if path not in spared]
