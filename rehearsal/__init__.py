@@ -14,8 +14,8 @@ The straight line, from the document that goes in to the document that comes out
    are queued: back to 2. What a dead worker leaves behind, `tasks.sweep` takes up.
 5. People confirm and waive (`decisions`). The verdict is derived from the items, never stored.
 6. When all before the sign-off is settled, a person or the policy decides go or no-go. The evidence
-   is sealed (`sealing`), the lines of the sign-off are performed, and it is sealed once more. `gate`
-   tells a deploy script whether a commit has an intact go; `exported` verifies files alone.
+   is sealed (`sealing`), the lines of the sign-off are performed, and it is sealed once more.
+   `gate` tells a deploy script whether a commit has an intact go; `exported` verifies files alone.
 7. `records` renders the same document back with its boxes ticked and the evidence under each line.
 
 Every change of an item is written to a hash-chained journal by `models.change`. An item passes only

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 import subprocess
@@ -371,17 +370,24 @@ def release() -> str:
 
 def settings_digest() -> str:
     """A keyed SHA-256 over this process's settings, hexadecimal: it gives no value away."""
-    values = {name: getattr(settings, name) for name in dir(settings) if name.isupper()}
-    # What is no plain value (a function, a backend) is named by its type alone.
-    said = json.dumps(values, sort_keys=True, default=_named, skipkeys=True)
+    names = [name for name in dir(settings) if name.isupper()]
+    said = repr([(name, _plain(getattr(settings, name))) for name in names])
     return salted_hmac("rehearsal.settings", said, algorithm="sha256").hexdigest()
 
 
-def _named(value: object) -> str | list[str]:
-    if isinstance(value, (set, frozenset)):
-        return sorted(map(repr, value))
+def _plain(value: object, depth: int = 8) -> object:
+    """A value as it is written in every process; an object (a function, a backend) by its type."""
+    if isinstance(value, (str, int, float, bytes, type(None))):
+        return value
     if isinstance(value, (Path, timedelta, re.Pattern, Promise)):
         return str(value)
+    if depth and isinstance(value, Mapping):
+        entries = ((repr(_plain(key, 0)), _plain(entry, depth - 1)) for key, entry in value.items())
+        return sorted(entries, key=lambda entry: entry[0])
+    if depth and isinstance(value, (list, tuple)):
+        return [_plain(entry, depth - 1) for entry in value]
+    if depth and isinstance(value, (set, frozenset)):
+        return sorted(repr(_plain(entry, depth - 1)) for entry in value)
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 

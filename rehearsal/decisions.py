@@ -28,6 +28,7 @@ from rehearsal.models import (
     Vote,
     before_sign_off,
     change,
+    unjournaled,
 )
 
 
@@ -177,6 +178,8 @@ def _prove_decidable(made: Change, items: list[CheckItem], choice: str) -> None:
         raise Refused(f"{rehearsal} was cancelled: start a new one instead.")
     if rehearsal.decision:
         raise Refused(f"{rehearsal} is decided already: {Choice(rehearsal.decision).label}.")
+    if wrong := unjournaled(rehearsal, items):
+        raise Refused(f"{wrong} The records were changed: start a new rehearsal.")
     before = [item for item in items if not item.sign_off]
     busy = [item.ref for item in before if item.status in ACTIVE]
     stands = before_sign_off(items)
@@ -226,6 +229,7 @@ def roll_back(number: int, *, by: str) -> str:
             # What was decided stays as it was seen; only what can be undone is less.
             values = {} if made.rehearsal.decision else {"summary": said}
             made.move(restored, Status(restored.status), said, evidence=left, **values)
+            tasks.dispatch(made, tasks.items_of(number))  # a decided one is sealed anew
     return said
 
 

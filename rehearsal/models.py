@@ -414,6 +414,32 @@ def first_broken_event(rehearsal: Rehearsal) -> int | None:
     return None if whole else count + 1
 
 
+def unjournaled(
+    rehearsal: Rehearsal, items: Iterable[CheckItem], unsaved: Sequence[Event] = ()
+) -> str:
+    """What of the items or of itself the journal does not bear out; empty for nothing.
+
+    `unsaved` are entries that this transaction will add.
+    """
+    saved = list(Event.objects.filter(rehearsal=rehearsal.pk).order_by("sequence"))
+    previous = ""
+    told: dict[str, str] = {}
+    for count, event in enumerate([*saved, *unsaved], start=1):
+        if event.sequence != count or event.hash != event.chained(previous):
+            return f"The journal's chain is broken at entry {count}."
+        previous = event.hash
+        if event.ref and event.after:
+            told[event.ref] = event.after
+    if previous != rehearsal.journal_hash:
+        return "The journal's last entries are missing."
+    for item in items:
+        # What was never moved is as it was made: still to be run, or not selected.
+        known = told.get(item.ref)
+        if known != item.status and (known or item.status not in {Status.PENDING, Status.SKIPPED}):
+            return f"{item.ref} is {item.status}, and its journal says {known or 'nothing'}."
+    return ""
+
+
 class Change:
     """What happens to one locked rehearsal in one transaction; made by `change()`."""
 
@@ -425,7 +451,7 @@ class Change:
     def __init__(self, rehearsal: Rehearsal, actor: str) -> None:
         self.rehearsal = rehearsal
         self.actor = actor
-        self._events: list[Event] = []
+        self.unsaved: list[Event] = []
 
     def note(self, message: str, *, item: CheckItem | None = None,
              before: str = "", after: str = "") -> None:  # fmt: skip
@@ -446,7 +472,7 @@ class Change:
             message=message,
         )
         event.hash = self.rehearsal.journal_hash = event.chained(self.rehearsal.journal_hash)
-        self._events.append(event)
+        self.unsaved.append(event)
 
     def move(self, item: CheckItem, to: Status, message: str = "", **values: Any) -> bool:
         """Move an item on if it still stands as it was read: same status, attempt and token.
@@ -490,7 +516,7 @@ class Change:
         self.note(f"{vote.who} votes {choice.label}: {reason}")
 
     def _save(self) -> None:
-        Event.objects.bulk_create(self._events)
+        Event.objects.bulk_create(self.unsaved)
         Rehearsal.objects.filter(pk=self.rehearsal.pk).update(
             **{name: getattr(self.rehearsal, name) for name in self.SAVED}
         )

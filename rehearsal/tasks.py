@@ -11,7 +11,7 @@ import logging
 import re
 import traceback
 import uuid
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -40,6 +40,7 @@ from rehearsal.models import (
     before_sign_off,
     change,
     in_seconds,
+    unjournaled,
     verdict,
 )
 
@@ -191,7 +192,7 @@ def dispatch(made: Change, items: list[CheckItem]) -> None:
             summary = f"Not run: it needs {cause.ref}, which is {cause.get_status_display()}."
             made.move(item, Status.SKIPPED, summary, summary=summary, finished_at=Now())
         step = plan.next_step(items, decided=decided)
-    if not decided and conf.configuration().sign_off == "automatic" and sensed_green(items):
+    if policy_decides(made, items):
         made.vote("", Choice.GO, "Everything was sensed green.", sealing.outcomes(made))
         decide(made, items, Choice.GO)
         return
@@ -226,6 +227,13 @@ def sensed_green(items: Iterable[CheckItem]) -> bool:
         and any(item.status == Status.PASSED for item in before)
         and not any(item.confirmed_by or item.waived_by for item in before)
     )
+
+
+def policy_decides(made: Change, items: Sequence[CheckItem]) -> bool:
+    """Whether the policy may say go, over records that are as their journal tells."""
+    if made.rehearsal.decision or conf.configuration().sign_off != "automatic":
+        return False
+    return sensed_green(items) and not unjournaled(made.rehearsal, items, made.unsaved)
 
 
 def decide(made: Change, items: list[CheckItem], choice: Choice) -> None:

@@ -105,3 +105,15 @@ def test_secrets_deep_in_the_settings_are_known() -> None:
             "[redacted] no-secret-at-all"
         )
     conf._redactor.cache_clear()
+
+
+def test_the_digest_of_the_settings_takes_whatever_they_hold(settings: Any) -> None:
+    first = conf.settings_digest()
+    assert first == conf.settings_digest()
+    around: dict[object, object] = {1: "a", "b": {None: {2, "c"}}, (3,): object}
+    around["itself"] = around
+    settings.ODD = around
+    second = conf.settings_digest()
+    assert first != second == conf.settings_digest()
+    settings.ODD = {**around, 1: "another"}
+    assert conf.settings_digest() != second

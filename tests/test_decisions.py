@@ -389,3 +389,25 @@ def test_what_is_done_at_once_comes_one_after_the_other(other: str) -> None:
     assert rehearsal.seals.count() == decided
     if decided:
         assert sealing.broken(rehearsal) == []
+
+
+# What a hostile hand would try.
+
+
+def test_a_tick_that_the_journal_does_not_know_is_not_decided_upon(settings: Any) -> None:
+    rehearsal = work(begin("Ends how=failed", "SignsOff"))
+    rehearsal.items.filter(number=1).update(status="passed")
+    with pytest.raises(decisions.Refused, match=r"1\.1 is passed, and its journal says failed"):
+        say(rehearsal)
+    settings.REHEARSAL = {**settings.REHEARSAL, "SIGN_OFF": "automatic"}
+    automatic = work(begin("Ends how=failed", "Passes", "SignsOff"))
+    tasks.rerun(automatic.number, by="x", ref="1.2")
+    automatic.items.filter(number=1).update(status="passed")
+    assert work(automatic).decision == ""
+
+
+def test_a_journal_that_was_changed_is_not_decided_upon() -> None:
+    rehearsal = work(begin(*GREEN))
+    Event.objects.filter(rehearsal=rehearsal, sequence=2).update(actor="somebody else")
+    with pytest.raises(decisions.Refused, match="journal's chain is broken at entry 2"):
+        say(rehearsal)

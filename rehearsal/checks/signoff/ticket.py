@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,8 +72,8 @@ def _where(ticket: str, revision: str) -> str:
         raise HandOver("No release ticket is configured in REHEARSAL['TICKET'].")
     if "{ticket}" in named and not ticket:
         raise HandOver(f"Nobody named the release ticket of {named} when deciding.")
-    if "{revision}" in named and not revision:
-        raise HandOver(f"The revision is unknown, and {named} is named by it.")
+    if "{revision}" in named and not re.fullmatch(r"\w[\w.+-]*", revision):
+        raise HandOver(f"{named} is named by the revision, and {revision!r} is no name for it.")
     return named.replace("{ticket}", ticket.lstrip("#")).replace("{revision}", revision)
 
 

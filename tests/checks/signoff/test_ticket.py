@@ -39,11 +39,11 @@ def _token(monkeypatch: pytest.MonkeyPatch, settings: Any, tmp_path: Path) -> No
     settings.REHEARSAL = {**settings.REHEARSAL, "FOLDER": tmp_path / "kept"}
 
 
-def run(settings: Any, where: str, ticket: str = "") -> Report:
+def run(settings: Any, where: str, ticket: str = "", revision: str = "abc") -> Report:
     settings.REHEARSAL = {**settings.REHEARSAL, "TICKET": where}
     told = {"rehearsal": 7, "decision": {"ticket": ticket}}
     now = datetime.datetime(2025, 10, 3, tzinfo=datetime.UTC)
-    report = Report("A line.", Rehearsed(7, "abc", now), exports=lambda: Exports(told, FILES))
+    report = Report("A line.", Rehearsed(7, revision, now), exports=lambda: Exports(told, FILES))
     TicketAttached().run(report)
     return report
 
@@ -143,6 +143,14 @@ def test_a_release_folder_holds_them_side_by_side(settings: Any, tmp_path: Path)
         name: text.encode() for name, text in FILES.items()
     }
     assert report.facts["ticket"] == str(place)
+
+
+@pytest.mark.parametrize("revision", ["", "..", "../elsewhere", "a/b"])
+def test_a_revision_leads_nowhere_else(revision: str, settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "releases").mkdir()
+    with pytest.raises(ActionRequired, match="is no name for it"):
+        run(settings, f"{tmp_path}/releases/{{revision}}", revision=revision)
+    assert not list((tmp_path / "releases").iterdir())
 
 
 def test_an_attachment_said_to_be_elsewhere_is_not_asked_for_with_our_token() -> None:
