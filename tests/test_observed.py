@@ -68,7 +68,7 @@ ANY = st.recursive(
 )
 
 
-@hypothesis(deadline=None)
+@hypothesis(deadline=None, max_examples=40)
 @given(ANY)
 def test_any_value_is_read_or_refused(value: object) -> None:
     for read in READERS:

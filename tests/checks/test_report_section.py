@@ -40,7 +40,7 @@ def test_a_section_is_added_once_and_the_rest_stays_to_the_byte(tmp_path: Path) 
     assert path.read_bytes().count(BEGIN) == 1
 
 
-@hypothesis(max_examples=50, deadline=None)
+@hypothesis(max_examples=25, deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.text(st.sampled_from("<!->\n\r #x")))
 def test_any_report_and_any_body_survive(tmp_path_factory, human: str, body: str) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path_factory.mktemp("report") / "REPORT.md"
@@ -104,6 +104,7 @@ def test_the_line_names_the_report(tmp_path: Path) -> None:
                 report_path(line)
 
 
+@hypothesis(max_examples=40, deadline=None)
 @given(st.text())
 def test_a_cell_is_text_and_nothing_else(text: str) -> None:
     html = MarkdownIt("commonmark").enable("table").render(f"| a |\n|---|\n| x{cell(text)}x |\n")

@@ -142,7 +142,7 @@ def test_an_error_at_the_end_of_10_megabytes_on_one_line_is_found_and_its_secret
     assert "battery" not in report.output
 
 
-@hypothesis(max_examples=15, deadline=None)
+@hypothesis(max_examples=8, deadline=None)
 @given(st.integers(-30, 30))
 def test_secrets_on_the_border_of_a_chunk_do_not_leak(offset: int) -> None:
     head = b"a" * (sources.BLOCK - len(SECRET) // 2 + offset)
@@ -216,6 +216,7 @@ def test_the_moments_of_common_logs_are_read(text: str, expected: str | None) ->
     assert found == (datetime.datetime.fromisoformat(expected) if expected else None)
 
 
+@hypothesis(max_examples=50, deadline=None)
 @given(st.text())
 def test_any_line_has_a_moment_or_none(text: str) -> None:
     found = moment(text, NOW)

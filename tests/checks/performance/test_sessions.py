@@ -74,6 +74,7 @@ def test_three_samples_are_inconclusive(shop: Shop) -> None:
     assert found.change == Change.INCONCLUSIVE
 
 
+@pytest.mark.long
 def test_a_slower_page_is_found_and_confirmed_and_the_same_page_is_not(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
