@@ -139,8 +139,12 @@ def manage(
     return Ran(finished, said[-1] if said else "")
 
 
-def ask(report: Report, question: str, arguments: Sequence[str] = ()) -> dict[str, Any]:
-    """What our own management command `question` answers in the project's manage.py.
+def ask(
+    report: Report, question: Sequence[str], arguments: Sequence[str] = (),
+    timeout: float = ASK_SECONDS,
+) -> dict[str, Any]:  # fmt: skip
+    """What our own management command, `question` with its options, answers in the project's
+    manage.py.
 
     The `--settings` and `--pythonpath` among `arguments` are passed on, so that it is asked under
     the conditions of the command it is asked for. Raises Failed when there is no answer.
@@ -148,11 +152,11 @@ def ask(report: Report, question: str, arguments: Sequence[str] = ()) -> dict[st
     with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
         # A file: whatever a project prints when it starts is no part of the answer.
         answer = Path(folder) / "answer.json"
-        asked = [question, "--output", str(answer), *_conditions(arguments)]
+        asked = [*question, "--output", str(answer), *_conditions(arguments)]
         # Shown only when it fails, since it is not what the line says.
         unsaid = Report(report.line, report.rehearsal, redact=report.redact)
         unsaid.stop = report.stop
-        ran = manage(unsaid, asked, timeout=ASK_SECONDS)
+        ran = manage(unsaid, asked, timeout=timeout)
         if ran.code == 0 and answer.is_file():
             found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
             return found
@@ -160,7 +164,7 @@ def ask(report: Report, question: str, arguments: Sequence[str] = ()) -> dict[st
     if report.stop.is_set():
         raise Inconclusive("Stopped before anything was done.")
     raise Failed(
-        f"manage.py {question} {ran.ending()}. Run it by hand in "
+        f"manage.py {question[0]} {ran.ending()}. Run it by hand in "
         f"{configuration().manage_path.parent}; the settings it uses need 'rehearsal' in "
         "INSTALLED_APPS."
     )
@@ -210,7 +214,7 @@ class ManagementCommand(Check):
 
     def run(self, report: Report) -> None:
         arguments = words(report.line)
-        prove_databases(report, ask(report, "rehearsal_identity", arguments))
+        prove_databases(report, ask(report, ["rehearsal_identity"], arguments))
         report.progress(f"manage.py {arguments[0]} runs.")
         ran = manage(report, arguments, timeout=self.timeout - ASK_SECONDS - 60)
         report.evidence("exit code", "unknown" if ran.code is None else ran.code)

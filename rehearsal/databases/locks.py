@@ -17,6 +17,7 @@ from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from rehearsal.databases.address import Address
+from rehearsal.databases.foreseen.statements import outline
 
 LOOK_SECONDS = 0.005
 """How often the locks are looked at: the error of a hold's length is about twice as much."""
@@ -28,21 +29,29 @@ STATEMENT_LENGTH = 200
 
 HELD = (
     # Tables made in the very same transaction have no name for others, and nobody waits for them.
-    "SELECT l.pid, c.oid::bigint, c.oid::regclass::text, l.mode"
+    "SELECT l.virtualtransaction, c.oid::bigint, c.oid::regclass::text, l.mode"
     " FROM pg_locks l JOIN pg_class c ON c.oid = l.relation"
     " JOIN pg_database d ON d.oid = l.database JOIN pg_stat_activity a ON a.pid = l.pid"
-    " WHERE l.granted AND d.datname = current_database() AND c.relkind IN ('r', 'p', 'm')"
+    # Locks on a table's pages, rows or end name the table too, and nobody notices them.
+    " WHERE l.granted AND l.locktype = 'relation' AND c.relkind IN ('r', 'p', 'm')"
+    " AND d.datname = current_database()"
     " AND a.backend_type = 'client backend' AND l.pid <> pg_backend_pid()"
     f" AND l.mode IN ({', '.join(sorted(map(repr, BLOCK_WRITERS)))})"
+    " AND %s IN ('', a.application_name)"
 )
 RUNNING = (
     "SELECT pid, query_start::text, query, extract(epoch FROM clock_timestamp() - query_start)"
     " FROM pg_stat_activity WHERE datname = current_database() AND state = 'active'"
     " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+    " AND %s IN ('', application_name)"
 )
 TABLES = (
-    "SELECT c.oid::bigint, c.oid::regclass::text, pg_relation_filenode(c.oid)::bigint,"
-    " pg_total_relation_size(c.oid)"
+    "SELECT c.oid::bigint, c.oid::regclass::text, c.relfilenode::bigint"
+    " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+    " WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+)
+SIZE = (
+    "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint"
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
     " WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 )
@@ -74,8 +83,6 @@ class Table:
 
     name: str
     file: int
-    size: int
-    """In bytes, with its indexes and what is stored beside it."""
 
 
 @dataclass
@@ -97,23 +104,30 @@ class Watched:
                 key = hold.table, hold.mode
                 if key not in longest or hold.seconds > longest[key].seconds:
                     longest[key] = hold
-        return sorted(longest.values(), key=lambda hold: (-hold.seconds, hold.table))
+        return sorted(longest.values(), key=_weight)
 
     def slowest(self) -> list[tuple[float, str]]:
         """Seconds and text of the slowest statements."""
         return sorted(self.statements.values(), reverse=True)[:STATEMENTS]
 
 
+def _weight(hold: Hold) -> tuple[float, bool, str]:
+    return -round(hold.seconds, 2), hold.mode not in BLOCK_READERS, hold.table
+
+
 @contextmanager
-def watching(at: Address) -> Iterator[Watched]:
-    """Watch the locks of a PostgreSQL database from a connection of its own. Raises
-    django.db.Error when it cannot be reached."""
+def watching(at: Address, application: str = "") -> Iterator[Watched]:
+    """Watch the locks of a PostgreSQL database from a connection of its own.
+
+    With `application`, only those of sessions by that name. Raises django.db.Error when the
+    database cannot be reached.
+    """
     seen = Watched()
     done = threading.Event()
     with closing(at.connect()) as connection:
         connection.inc_thread_sharing()
         thread = threading.Thread(
-            target=_watch, args=(connection, seen, done), name="locks", daemon=True
+            target=_watch, args=(connection, application, seen, done), name="locks", daemon=True
         )
         thread.start()
         try:
@@ -123,18 +137,21 @@ def watching(at: Address) -> Iterator[Watched]:
             thread.join(10)
 
 
-def _watch(connection: BaseDatabaseWrapper, seen: Watched, done: threading.Event) -> None:
-    open_holds: dict[tuple[int, int, str], Hold] = {}
+def _watch(
+    connection: BaseDatabaseWrapper, application: str, seen: Watched, done: threading.Event
+) -> None:
+    # By transaction: two that follow each other closely are two holds.
+    open_holds: dict[tuple[str, int, str], Hold] = {}
     try:
         with connection.cursor() as cursor:
             with suppress(Error):
                 cursor.execute("SET jit = off")
             while not done.is_set():
-                cursor.execute(HELD)
+                cursor.execute(HELD, [application])
                 now = time.monotonic()
                 held = set()
-                for pid, oid, name, mode in cursor.fetchall():
-                    key = pid, oid, mode
+                for transaction, oid, name, mode in cursor.fetchall():
+                    key = transaction, oid, mode
                     held.add(key)
                     if key not in open_holds:
                         open_holds[key] = Hold(name, mode, now, now)
@@ -143,9 +160,10 @@ def _watch(connection: BaseDatabaseWrapper, seen: Watched, done: threading.Event
                 for key in open_holds.keys() - held:
                     open_holds.pop(key).ended = now
                 if seen.looks % 4 == 0:
-                    cursor.execute(RUNNING)
+                    cursor.execute(RUNNING, [application])
                     for pid, start, query, seconds in cursor.fetchall():
-                        text = " ".join(query.split())[:STATEMENT_LENGTH]
+                        # Without what stands in quotes: rows may hold secrets.
+                        text = outline(query)[:STATEMENT_LENGTH]
                         seen.statements[pid, start] = (float(seconds), text)
                 seen.looks += 1
                 done.wait(LOOK_SECONDS)
@@ -157,7 +175,21 @@ def tables(connection: BaseDatabaseWrapper) -> dict[int, Table]:
     """Every table by its oid, with the number of its file: a new number is a table written anew."""
     with connection.cursor() as cursor:
         cursor.execute(TABLES)
-        return {oid: Table(name, file, size) for oid, name, file, size in cursor.fetchall()}
+        return {oid: Table(name, file) for oid, name, file in cursor.fetchall()}
+
+
+def size(connection: BaseDatabaseWrapper) -> int | None:
+    """The bytes of all tables, with their indexes; None while one of them is locked."""
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute("BEGIN")
+            cursor.execute("SET LOCAL lock_timeout = '200ms'")
+            cursor.execute(SIZE)
+            return int(cursor.fetchone()[0])
+        except Error:
+            return None
+        finally:
+            cursor.execute("ROLLBACK")
 
 
 def written(connection: BaseDatabaseWrapper) -> dict[int, int]:

@@ -26,10 +26,10 @@ def state(alias: str) -> dict[str, Any]:
     """What is known, applied and unapplied in a database, in the order in which it would run.
 
     Only apps that belong there count, since Django records every app's migrations everywhere.
-    `missing` are recorded as applied and unknown to the code of an app that has migrations;
-    `left` are the recorded migrations of apps that are gone, `unmigrated` the apps that are
-    installed and whose migrations the code has lost, or never had. `error` stands alone when the
-    database cannot be read.
+    `partial` are the unapplied ones that are no transaction. `missing` are recorded as applied and
+    unknown to the code of an app that has migrations; `left` are the recorded migrations of apps
+    that are gone, `unmigrated` the apps that are installed and whose migrations the code has lost,
+    or never had. `error` stands alone when the database cannot be read.
     """
     connection = connections[alias]
     try:
@@ -59,6 +59,12 @@ def state(alias: str) -> dict[str, Any]:
         "known": _names(sorted(known)),
         "applied": _names(sorted(known & loader.applied_migrations.keys())),
         "unapplied": _names((one.app_label, one.name) for one, _ in plan if one.app_label in here),
+        # What they did before they failed, or were killed, would stay.
+        "partial": _names(
+            (one.app_label, one.name)
+            for one, _ in plan
+            if not (one.atomic and connection.features.can_rollback_ddl)
+        ),
         "missing": _names(sorted(key for key in unknown if key[0] in here)),
         "left": _names(
             sorted(

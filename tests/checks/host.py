@@ -105,7 +105,7 @@ AUDIT = {"0001_initial": f'migrations.CreateModel("Entry", [{KEY}, {TEXT}])'}
 PERFORM = """
 import datetime, json, os, sys, traceback
 
-def perform(path, line, output):
+def perform(path, line, output, options="{}"):
     from rehearsal import conf
     from rehearsal.checks import base
     from rehearsal.models import Rehearsal
@@ -117,20 +117,22 @@ def perform(path, line, output):
         redact=conf.redactor().redact,
         beat_seen_at=beat_seen_at,
     )
-    said = []
+    said, names = [], []
     progress = report.progress
     report.progress = lambda sentence: (said.append(sentence), progress(sentence))[1]
     try:
-        base.build(path, {}).run(report)
+        base.build(path, json.loads(options)).run(report)
         status, message = "passed", report.said
     except base.Outcome as outcome:
         status, message = outcome.status, report.redact(str(outcome))
+        names = getattr(outcome, "acknowledge", [])
     except Exception:
         status, message = "broke", traceback.format_exc()
     with open(output + ".part", "w") as file:
         json.dump({
             "status": status, "message": message, "output": report.output, "facts": report.facts,
             "numbers": {one.name: one.value for one in report.measurements}, "said": said,
+            "acknowledge": names,
         }, file)
     os.rename(output + ".part", output)
 
@@ -152,6 +154,8 @@ class Answer:
     facts: dict[str, Any]
     numbers: dict[str, float]
     said: list[str]
+    acknowledge: list[str]
+    """What a person has to acknowledge by name."""
 
 
 @dataclass
@@ -207,12 +211,17 @@ class Host:
         assert ran.returncode == 0, ran.stdout + ran.stderr
         return ran.stdout
 
-    def perform(self, check: str, line: str, **environ: str) -> Answer:
+    def perform(
+        self, check: str, line: str, options: dict[str, object] | None = None, **environ: str
+    ) -> Answer:
         """Perform a check in a process of its own, as a worker of the project would."""
         output = self.path / "answer.json"
         output.unlink(missing_ok=True)
         ran = subprocess.run(
-            [sys.executable, "-m", "host.perform", f"rehearsal.checks.{check}", line, str(output)],
+            [
+                *(sys.executable, "-m", "host.perform", f"rehearsal.checks.{check}", line),
+                *(str(output), json.dumps(options or {})),
+            ],
             cwd=self.path,
             env={"DJANGO_SETTINGS_MODULE": "host.settings", **self.variables(**environ)},
             capture_output=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,15 +13,15 @@ from rehearsal.checks.base import ActionRequired, Check, Failed, Inconclusive, O
 from rehearsal.checks.commands import ASK_SECONDS, Ran, manage, words
 from rehearsal.checks.migrations.effects import (
     SHOWN_SECONDS,
-    Effect,
+    Effects,
     Recorder,
+    lasts,
     recorded,
-    session_options,
+    session_variables,
 )
 from rehearsal.checks.migrations.state import State, count, state
 from rehearsal.command import Ending
 from rehearsal.databases import describe
-from rehearsal.databases.locks import Hold
 
 APPLYING = re.compile(r"\s*Applying (?P<name>[\w.]+)\.\.\.(?P<end> OK| FAKED)?")
 
@@ -48,11 +49,12 @@ class Apply(Check):
         planned = before.of(alias, "unapplied")
         report.progress(f"{count(planned)} to apply in {describe(before.identities[alias])}.")
         limit = self.timeout - 2 * ASK_SECONDS - 60
-        options = session_options(alias, self.lock_timeout_seconds, report)
-        with recorded(alias, report) as recorder:
+        application = f"rehearsal-migrate-{secrets.token_hex(4)}"
+        variables = session_variables(alias, application, self.lock_timeout_seconds, report)
+        with recorded(alias, application, report) as recorder:
             heard = _Heard(report, planned, recorder)
             ran = manage(
-                report, [*arguments, "--no-input"], timeout=limit, hear=heard, environ=options
+                report, [*arguments, "--no-input"], timeout=limit, hear=heard, environ=variables
             )
             if recorder:
                 recorder.close()
@@ -64,18 +66,30 @@ class Apply(Check):
         except Outcome as outcome:
             raise Failed(f"migrate {ran.ending()}. What is applied is unknown: {outcome}") from None
         _judge(report, alias, before, after, ran, heard)
-        if recorder and (longest := recorder.effects.longest()):
-            self._judge_waiting(report, *longest)
+        if recorder:
+            self._judge_waiting(report, recorder.effects)
 
-    def _judge_waiting(self, report: Report, effect: Effect, hold: Hold) -> None:
-        waits = f"{hold.blocks} of {hold.table} wait about {hold.seconds:.1f} s for {effect.name}"
-        if hold.seconds >= self.blocked_seconds:
+    def _judge_waiting(self, report: Report, effects: Effects) -> None:
+        longest = effects.longest()
+        waits = {
+            one.name: f"{hold.blocks} of {hold.table} wait {lasts(hold)}"
+            for one, hold in longest
+            if hold.seconds >= SHOWN_SECONDS
+        }
+        if waits:
+            name, said = next(iter(waits.items()))
+            report.progress(f"{report.said} In production {said} for {name}.")
+        if too_long := [one.name for one, hold in longest if hold.seconds >= self.blocked_seconds]:
             raise ActionRequired(
-                f"{report.said} In production {waits}, and at most {self.blocked_seconds:g} s is "
-                "accepted by itself: confirm that they may, or let the migration lock less."
+                f"{report.said} At most {self.blocked_seconds:g} s is accepted by itself: "
+                "acknowledge each, or let the migration lock less.",
+                acknowledge=[f"{name}: {waits.get(name, 'a wait')}" for name in too_long],
             )
-        if hold.seconds >= SHOWN_SECONDS:
-            report.progress(f"{report.said} Longest wait: {waits}.")
+        if effects.watched.error:
+            raise ActionRequired(
+                f"{report.said} The locks were not watched to the end ({effects.watched.error}): "
+                "confirm that it does not matter, or restore and run again.",
+            )
 
 
 def _judge(
@@ -90,10 +104,10 @@ def _judge(
     report.measure("migrations.applied", len(done), "migrations")
     where = describe(after.identities[alias])
     if ran.code != 0:
-        at = f" at {heard.running}" if heard.running in rest else ""
         raise Failed(
-            f"migrate failed{at}, after {len(done)} of {count(planned)}: it {ran.ending()}. "
-            "Correct the migration; the database may need to be restored first."
+            f"migrate failed{_where(before, alias, heard.running, rest)}, after {len(done)} of "
+            f"{count(planned)}: it {ran.ending()}. Correct the migration, and restore the database "
+            "before this line runs again."
         )
     if undone:
         raise Failed(f"migrate took back {', '.join(undone)} in {where}; correct the line.")
@@ -119,6 +133,15 @@ def _judge(
     report.progress(f"{count(done)} applied to {where} in {ran.finished.seconds:.1f} s.")
 
 
+def _where(before: State, alias: str, running: str, rest: Sequence[str]) -> str:
+    """Which migration was under way, and what has become of what it did."""
+    if running not in rest:
+        return ""
+    if running in before.of(alias, "partial"):
+        return f" at {running}, which is no transaction: what it did by then stays"
+    return f" at {running}, which was rolled back"
+
+
 class _Heard:
     """Follows migrate's own lines: how far it has come, and what it only recorded."""
 
@@ -140,6 +163,8 @@ class _Heard:
         if end == " FAKED" and name in self.planned:
             self.faked.append(name)
         self.running = "" if end else name
+        if self.running in self.planned:
+            self.report.progress(f"{self.done} of {len(self.planned)} applied, {name} is running.")
         if end and name in self.planned:
             # Django also runs through the apps that belong in another database.
             self.done += 1

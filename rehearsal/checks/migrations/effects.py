@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 
 from django.db import Error, connections
@@ -13,11 +14,11 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from rehearsal.checks.base import Report
 from rehearsal.databases import locks
 from rehearsal.databases.address import of
-from rehearsal.databases.locks import Hold, Table, Watched
+from rehearsal.databases.locks import Hold, Watched
 from rehearsal.databases.pooler import is_pooled
 
 SHOWN_SECONDS = 0.05
-"""Shorter holds are counted, not named: nobody notices them."""
+"""Nobody notices a shorter hold."""
 
 
 @dataclass
@@ -30,15 +31,16 @@ class Effect:
     rewritten: list[str]
     """The tables whose file is another one now."""
     grown: int
-    """By how many bytes all tables together are larger."""
+    """By how many bytes all tables together are larger; 0 too where that could not be read."""
 
     def forecast(self) -> list[str]:
         """Who would have waited for what, in words: a phrase each, the longest first."""
-        return [
-            f"{hold.blocks} of {hold.table} wait about {hold.seconds:.1f} s ({hold.mode})"
-            for hold in self.holds
-            if hold.seconds >= SHOWN_SECONDS
-        ]
+        return [f"{hold.blocks} of {hold.table} wait {lasts(hold)} ({hold.mode})" for hold in self.holds]
+
+
+def lasts(hold: Hold) -> str:
+    """How long somebody waits for it, in words."""
+    return f"about {hold.seconds:.2f} s" if hold.seconds >= SHOWN_SECONDS else "a moment"
 
 
 @dataclass
@@ -50,15 +52,15 @@ class Effects:
     rows: dict[str, int] = field(default_factory=dict)
     """How many rows of each table were written in the whole run."""
 
-    def longest(self) -> tuple[Effect, Hold] | None:
-        """The hold that others would have waited for longest."""
-        found = [(one, hold) for one in self.each for hold in one.holds]
-        return max(found, key=lambda pair: pair[1].seconds, default=None)
+    def longest(self) -> list[tuple[Effect, Hold]]:
+        """The hold of each migration that others would have waited for longest, longest first."""
+        found = [(one, one.holds[0]) for one in self.each if one.holds]
+        return sorted(found, key=lambda pair: -pair[1].seconds)
 
     def tell(self, report: Report) -> None:
         """Put into evidence and measurements what was seen."""
         for one in self.each:
-            said = one.forecast() or ["nobody waits noticeably"]
+            said = one.forecast() or ["nobody was seen to have to wait"]
             if one.rewritten:
                 said.append(f"written anew: {', '.join(one.rewritten)}")
             if one.grown:
@@ -74,7 +76,7 @@ class Effects:
         if self.watched.error:
             report.evidence("the watching ended early", self.watched.error)
         if longest := self.longest():
-            report.measure("migrations.longest_block_seconds", longest[1].seconds, "seconds")
+            report.measure("migrations.longest_block_seconds", longest[0][1].seconds, "seconds")
 
 
 class Recorder:
@@ -84,6 +86,7 @@ class Recorder:
         self._connection = connection
         self.effects = Effects(watched)
         self._tables = locks.tables(connection)
+        self._size = locks.size(connection)
         self._rows = locks.written(connection)
         self._since = time.monotonic()
 
@@ -92,6 +95,7 @@ class Recorder:
         now = time.monotonic()
         try:
             before, self._tables = self._tables, locks.tables(self._connection)
+            size = locks.size(self._connection)
         except Error as error:
             self.effects.watched.error = (str(error).splitlines() or [""])[0]
             return
@@ -104,10 +108,10 @@ class Recorder:
                 rewritten=sorted(
                     table.name for oid, table in known.items() if self._tables[oid].file != table.file
                 ),
-                grown=_size(self._tables) - _size(before),
+                grown=0 if size is None or self._size is None else size - self._size,
             )
         )
-        self._since = now
+        self._since, self._size = now, size
 
     def close(self) -> None:
         """Count the rows written, once the process that wrote them has told the server."""
@@ -121,36 +125,49 @@ class Recorder:
                 self.effects.rows[self._tables[oid].name] = more
 
 
-def _size(tables: dict[int, Table]) -> int:
-    return sum(table.size for table in tables.values())
-
-
 @contextmanager
-def recorded(alias: str, report: Report) -> Iterator[Recorder | None]:
-    """Record what happens to a database meanwhile; None where only PostgreSQL could tell."""
+def recorded(alias: str, application: str, report: Report) -> Iterator[Recorder | None]:
+    """Record what sessions called `application` do to a database meanwhile.
+
+    None where only PostgreSQL could tell.
+    """
     if connections[alias].vendor != "postgresql":
         report.evidence("locks", f"not watched: {connections[alias].vendor} cannot tell")
         yield None
         return
+    if "application_name" in connections[alias].settings_dict["OPTIONS"]:
+        report.evidence("locks", "of all sessions: the project gives its own a name")
+        application = ""
     at = of(alias)
-    with closing(at.connect()) as connection, locks.watching(at) as watched:
+    with closing(at.connect()) as connection, locks.watching(at, application) as watched:
         yield Recorder(connection, watched)
 
 
-def session_options(alias: str, lock_timeout: int, report: Report) -> dict[str, str]:
-    """The variables with which migrate's own session gives up waiting, and ends with its client.
+def session_variables(
+    alias: str, application: str, lock_timeout: int, report: Report
+) -> dict[str, str]:
+    """The variables by which migrate's own session has a name, gives up waiting, and ends with its
+    client.
 
     A pooler hands the same session to others, so nothing is set through one.
     """
     connection = connections[alias]
     if connection.vendor != "postgresql":
         return {}
+    named = {"PGAPPNAME": application}
     if connection.settings_dict["OPTIONS"].get("options"):
         report.evidence("lock timeout", "not set: the project sets options of its own")
-        return {}
+        return named
     if is_pooled(connection):
-        report.evidence("lock timeout", "not set: a pooler stands between")
-        return {}
+        report.evidence("lock timeout", "not set: a pooler stands between; migrate directly")
+        return named
+    wanted = {"lock_timeout": f"{lock_timeout}s", "client_connection_check_interval": "500ms"}
+    options = [os.environ.get("PGOPTIONS", "")]
+    with closing(of(alias).connect()) as trial, trial.cursor() as cursor:
+        for name, value in wanted.items():
+            # Not every server, nor every platform that one runs on, knows both.
+            with suppress(Error):
+                cursor.execute(f"SET {name} = '{value}'")
+                options.append(f"-c {name}={value}")
     report.evidence("lock timeout", f"{lock_timeout} s" if lock_timeout else "none")
-    said = f"-c lock_timeout={lock_timeout}s -c client_connection_check_interval=500ms"
-    return {"PGOPTIONS": said}
+    return {**named, "PGOPTIONS": " ".join(filter(None, options))}

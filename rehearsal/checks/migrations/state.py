@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from django.db import DEFAULT_DB_ALIAS
 
-from rehearsal.checks.base import Inconclusive, Report
-from rehearsal.checks.commands import ask, prove_databases
+from rehearsal.checks.base import Failed, Inconclusive, Report
+from rehearsal.checks.commands import ASK_SECONDS, ask, prove_databases
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class State:
     databases: dict[str, dict[str, Any]]
     conflicts: dict[str, list[str]]
     changes: list[str]
+    foreseen: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the unapplied migrations will do, by alias; see `rehearsal.databases.foreseen`."""
 
     def known(self) -> int:
         return sum(len(one.get("known", ())) for one in self.databases.values())
@@ -61,9 +63,17 @@ class State:
         return found
 
 
-def state(report: Report, arguments: Sequence[str] = ()) -> State:
+def state(report: Report, arguments: Sequence[str] = (), *, foresee: bool = False) -> State:
     """Ask the project's manage.py, and prove that it works on this environment's databases."""
-    found = State(**ask(report, "rehearsal_migrations", arguments))
+    question = ["rehearsal_migrations", *(["--foresee"] if foresee else [])]
+    # The models of large projects take minutes to be made anew for each operation.
+    answer = ask(report, question, arguments, timeout=(2 if foresee else 1) * ASK_SECONDS)
+    if broken := answer.pop("broken", ""):
+        raise Failed(
+            f"The project's migrations cannot be loaded: {broken}. Put back what is missing, or "
+            "correct what the migration names."
+        )
+    found = State(**answer)
     prove_databases(report, found.identities)
     if found.known() == 0:
         raise Inconclusive(

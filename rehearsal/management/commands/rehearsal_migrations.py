@@ -7,9 +7,17 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
+from django.db.migrations.exceptions import (
+    AmbiguityError,
+    BadMigrationError,
+    CircularDependencyError,
+    NodeNotFoundError,
+)
 
-from rehearsal.databases import identity_or_error, migrations
+from rehearsal.databases import foreseen, identity_or_error, migrations
 from rehearsal.management.commands.rehearsal_identity import write
+
+BROKEN = (AmbiguityError, BadMigrationError, CircularDependencyError, NodeNotFoundError)
 
 
 class Command(BaseCommand):
@@ -18,11 +26,23 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--output", type=Path, help="write to this file, not to stdout")
+        parser.add_argument(
+            "--foresee", action="store_true", help="say too what the unapplied ones would do"
+        )
 
-    def handle(self, *, output: Path | None, **options: Any) -> None:
-        found = {
-            "identities": {alias: identity_or_error(alias) for alias in connections},
-            "databases": {alias: migrations.state(alias) for alias in migrations.aliases()},
-            **migrations.code(),
+    def handle(self, *, output: Path | None, foresee: bool, **options: Any) -> None:
+        found: dict[str, Any] = {
+            "identities": {alias: identity_or_error(alias) for alias in connections}
         }
+        try:
+            found["databases"] = {alias: migrations.state(alias) for alias in migrations.aliases()}
+            found |= migrations.code()
+        except BROKEN as error:
+            found["broken"] = f"{type(error).__name__}: {error}".rstrip(".")
+        if foresee and "broken" not in found and not found["conflicts"]:
+            found["foreseen"] = {
+                alias: foreseen.foresee_or_error(alias)
+                for alias, state in found["databases"].items()
+                if state.get("unapplied")
+            }
         write(self, output, found)
