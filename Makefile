@@ -66,4 +66,4 @@ system:
 	@demo/environment.sh python demo bench
 
 .venv/installed-test: pyproject.toml demo/environment.sh
-	@demo/environment.sh python demo test
+	@demo/environment.sh python demo test migrations

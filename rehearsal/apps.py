@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from django.conf import settings
 from django.core import checks
 
 from rehearsal import conf
+from rehearsal.databases import locks
 
 
 class RehearsalConfig(AppConfig):
@@ -25,6 +27,8 @@ class RehearsalConfig(AppConfig):
         checks.register(check_checklist, "rehearsal")
         checks.register(check_neighbours, "rehearsal")
         checks.register(check_deployment, "rehearsal", deploy=True)
+        if path := os.environ.get(locks.TOLD):
+            locks.tell(path)
         signals.worker_init.connect(remember_release, dispatch_uid="rehearsal")
         signals.beat_init.connect(add_tick, dispatch_uid="rehearsal")
 

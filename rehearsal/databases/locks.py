@@ -7,14 +7,18 @@ which CREATE INDEX and ADD FOREIGN KEY take.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 
 from rehearsal.databases.address import Address
 from rehearsal.databases.foreseen.statements import outline
@@ -96,10 +100,13 @@ class Watched:
     error: str = ""
     """Why the watching ended before its time."""
 
-    def between(self, began: float, ended: float) -> list[Hold]:
-        """The holds that began in a span of time, the longest of each table and mode."""
+    def between(self, began: float, ended: float, told: Iterable[Hold] = ()) -> list[Hold]:
+        """The holds that began in a span of time, the longest of each table and mode.
+
+        With those that were `told` of, and could have been missed.
+        """
         longest: dict[tuple[str, str], Hold] = {}
-        for hold in self.holds:
+        for hold in (*self.holds, *told):
             if began <= hold.began < ended:
                 key = hold.table, hold.mode
                 if key not in longest or hold.seconds > longest[key].seconds:
@@ -169,6 +176,58 @@ def _watch(
                 done.wait(LOOK_SECONDS)
     except Error as error:
         seen.error = (str(error).splitlines() or [type(error).__name__])[0]
+
+
+TOLD = "REHEARSAL_LOCKS_TOLD"
+"""The variable that names the file to which a process tells its own locks, a line each."""
+OWN = (
+    "SELECT DISTINCT relation::bigint, mode FROM pg_locks WHERE pid = pg_backend_pid()"
+    " AND locktype = 'relation' AND granted"
+    f" AND mode IN ({', '.join(sorted(map(repr, BLOCK_WRITERS)))})"
+)
+HARMLESS = ("SELECT", "INSERT", "UPDATE", "DELETE", "SAVEPOINT", "RELEASE", "ROLLBACK", "SET")
+
+
+def tell(path: str) -> None:
+    """Have every PostgreSQL connection of this process tell the locks that it holds.
+
+    After each statement that may take any, before its transaction ends: who looks from beside can
+    miss one that is held for a millisecond, and this cannot say how long it was held.
+    """
+
+    def told(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+        result = execute(sql, params, many, context)
+        connection = context["connection"]
+        first = str(sql).lstrip()[:10].upper()
+        if connection.in_atomic_block and (";" in str(sql) or not first.startswith(HARMLESS)):
+            with connection.connection.cursor() as cursor:
+                cursor.execute(OWN)
+                now = time.monotonic()
+                lines = [json.dumps([connection.alias, now, *row]) for row in cursor.fetchall()]
+            if lines:
+                with open(path, "a", encoding="utf-8") as file:
+                    file.write("\n".join([*lines, ""]))
+        return result
+
+    def wrap(connection: BaseDatabaseWrapper, **_: object) -> None:
+        if connection.vendor == "postgresql" and told not in connection.execute_wrappers:
+            connection.execute_wrappers.append(told)
+
+    connection_created.connect(wrap, weak=False)
+
+
+def told(
+    path: Path, alias: str, tables: Mapping[int, Table], began: float, ended: float
+) -> list[Hold]:
+    """The locks that a process told of in a span of time, on tables that were there before."""
+    if not path.exists():
+        return []
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [
+        Hold(tables[oid].name, mode, at, at)
+        for of, at, oid, mode in lines
+        if of == alias and began <= at < ended and oid in tables
+    ]
 
 
 def tables(connection: BaseDatabaseWrapper) -> dict[int, Table]:

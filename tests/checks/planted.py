@@ -154,9 +154,10 @@ def plant(host: Host, each: tuple[Planted, ...], rows: int) -> None:
     for old in (host.path / "stock" / "migrations").glob("0*.py"):
         if old.stem != "0001_initial":
             old.unlink()
+    execute("INSERT INTO stock_shelf VALUES (1)", NAME)
     execute(
-        "INSERT INTO stock_item (name, price, note) SELECT 'name ' || n, n, repeat('x', 100)"
-        f" FROM generate_series(1, {rows}) n",
+        "INSERT INTO stock_item (name, price, note, box) SELECT 'name ' || n, n, repeat('x', 100),"
+        f" 1 FROM generate_series(1, {rows}) n",
         NAME,
     )
     after = "0001_initial"

@@ -55,8 +55,7 @@ class Writer:
         with psycopg.connect(url, autocommit=True, prepare_threshold=None) as connection:
             while not self._done.is_set():
                 began = time.monotonic()
-                # Another row than a backfill of all of them can be at when it is let go.
-                connection.execute("INSERT INTO stock_item (name, price, note) VALUES ('', 0, '')")
+                connection.execute("UPDATE stock_item SET name = name WHERE id = 1")
                 waited = time.monotonic() - began
                 if waited > SHORTEST / 2:
                     # Whoever made it wait has just been recorded, in the same transaction.
@@ -88,23 +87,21 @@ def check(answer: Answer, each: tuple[Planted, ...]) -> dict[str, float]:
         name = named(place, one)
         said = str(answer.facts[name])
         locks = seen(answer, name)
-        # A lock of a millisecond can be missed; another one than there was is never seen.
-        assert set(locks) <= {one.mode, *one.besides} - {""}, (name, said)
+        assert set(locks) == {one.mode, *one.besides} - {""}, (name, said)
         if one.long:
-            assert one.mode in locks, (name, said)
             waits[name] = locks[one.mode]
         assert ("written anew: stock_item" in said) is one.rewrites, (name, said)
     return waits
 
 
 def test_what_is_locked_is_seen(host: Host) -> None:
-    """A few of the migrations, on a table that is large enough for a wait to be noticed."""
-    each = chosen("index", "concurrent_index", "rewrite", "type_change", "backfill")
-    plant(host, each, 150_000)
+    """On a table that is just large enough for a wait to be noticed."""
+    each = tuple(one for one in PLANTED if one.name != "non_atomic")
+    plant(host, each, 100_000)
     answer = host.perform("migrations.Apply", APPLY)
     assert answer.status == "passed", answer.message
     waits = check(answer, each)
-    assert all(waits.values()), answer.facts
+    assert waits[named(2, each[0])] and waits[named(7, each[5])], answer.facts
     assert " wait about " in answer.message.partition("In production ")[2]
     assert answer.facts["lock timeout"] == "30 s"
     assert any("CREATE INDEX" in line for line in answer.facts["slowest statements seen"])
@@ -127,11 +124,6 @@ def test_every_planted_migration_on_a_million_rows(host: Host) -> None:
         if max(said, measured) >= SHORTEST:
             assert abs(said - measured) <= 0.2 * measured, (name, said, measured)
     assert sum(said >= SHORTEST for said in waits.values()) >= 3, waits
-    short = {named(place, one): one for place, one in enumerate(PLANTED[:-1], start=2)
-             if one.mode and not one.long}  # fmt: skip
-    caught = [name for name, one in short.items() if one.mode in seen(answer, name)]
-    print(f"of {len(short)} that lock for a moment, seen: {len(caught)}")
-    assert len(caught) >= len(short) / 2
 
 
 def test_what_fails_halfway_is_said_to_stay(host: Host) -> None:

@@ -21,7 +21,7 @@ from rehearsal.checks.migrations.effects import (
 )
 from rehearsal.checks.migrations.state import State, count, state
 from rehearsal.command import Ending
-from rehearsal.databases import describe
+from rehearsal.databases import describe, locks
 
 APPLYING = re.compile(r"\s*Applying (?P<name>[\w.]+)\.\.\.(?P<end> OK| FAKED)?")
 
@@ -53,6 +53,8 @@ class Apply(Check):
         variables = session_variables(alias, application, self.lock_timeout_seconds, report)
         with recorded(alias, application, report) as recorder:
             heard = _Heard(report, planned, recorder)
+            if recorder:
+                variables[locks.TOLD] = str(recorder.told)
             ran = manage(
                 report, [*arguments, "--no-input"], timeout=limit, hear=heard, environ=variables
             )

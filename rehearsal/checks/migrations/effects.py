@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from django.db import Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
@@ -82,8 +84,12 @@ class Effects:
 class Recorder:
     """Is told when a migration has ended, and looks then at what it left."""
 
-    def __init__(self, connection: BaseDatabaseWrapper, watched: Watched) -> None:
-        self._connection = connection
+    def __init__(
+        self, alias: str, connection: BaseDatabaseWrapper, watched: Watched, told: Path
+    ) -> None:
+        self._alias, self._connection = alias, connection
+        self.told = told
+        """Where the process that migrates tells of its locks."""
         self.effects = Effects(watched)
         self._tables = locks.tables(connection)
         self._size = locks.size(connection)
@@ -99,12 +105,13 @@ class Recorder:
         except Error as error:
             self.effects.watched.error = (str(error).splitlines() or [""])[0]
             return
+        told = locks.told(self.told, self._alias, before, self._since, now)
         known = {oid: table for oid, table in before.items() if oid in self._tables}
         self.effects.each.append(
             Effect(
                 name=name,
                 seconds=now - self._since,
-                holds=self.effects.watched.between(self._since, now),
+                holds=self.effects.watched.between(self._since, now, told),
                 rewritten=sorted(
                     table.name for oid, table in known.items() if self._tables[oid].file != table.file
                 ),
@@ -139,8 +146,12 @@ def recorded(alias: str, application: str, report: Report) -> Iterator[Recorder 
         report.evidence("locks", "of all sessions: the project gives its own a name")
         application = ""
     at = of(alias)
-    with closing(at.connect()) as connection, locks.watching(at, application) as watched:
-        yield Recorder(connection, watched)
+    with (
+        tempfile.TemporaryDirectory(prefix="rehearsal-") as folder,
+        closing(at.connect()) as connection,
+        locks.watching(at, application) as watched,
+    ):
+        yield Recorder(alias, connection, watched, Path(folder) / "locks")
 
 
 def session_variables(

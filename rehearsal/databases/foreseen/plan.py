@@ -58,8 +58,8 @@ def foresee(alias: str) -> dict[str, Any]:
         if (migration.app_label, migration.name) in known:
             migration.mutate_state(state, preserve=False)
     with _reading_only(connection):
-        each = [(one.app_label, _migration(connection, one, state)) for one in planned]
-        found = [said for app, said in each if belongs(alias, app)]
+        said = [(one.app_label, _migration(connection, one, state)) for one in planned]
+        found = [migration for app, migration in said if belongs(alias, app)]
         tables = connection.introspection.table_names()
     each = [operation for migration in found for operation in migration["operations"]]
     if connection.vendor == "postgresql":

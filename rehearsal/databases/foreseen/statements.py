@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlparse
 from sqlparse import lexer
@@ -66,7 +67,7 @@ def plain(sql: str) -> str:
         return sql
     words = [
         value if ttype not in T.Whitespace else " "
-        for ttype, value in lexer.tokenize(sql)
+        for ttype, value in _tokens(sql)
         if ttype not in T.Comment or ttype in T.Comment.Multiline.Hint
     ]
     return "".join(words).strip()
@@ -76,9 +77,13 @@ def outline(sql: str) -> str:
     """The statement without what stands in quotes, for patterns that look for words."""
     words = [
         "''" if ttype in T.Literal and value[:1] not in '"0123456789' else value
-        for ttype, value in lexer.tokenize(sql[:LONGEST])
+        for ttype, value in _tokens(sql[:LONGEST])
     ]
     return re.sub(r"\s+", " ", "".join(words)).strip()
+
+
+def _tokens(sql: str) -> Iterator[tuple[Any, str]]:
+    yield from lexer.tokenize(sql)  # type: ignore[no-untyped-call]
 
 
 def bare(name: str) -> str:
