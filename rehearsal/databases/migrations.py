@@ -9,6 +9,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.management.commands.makemigrations import Command as MakeMigrations
 from django.db import DEFAULT_DB_ALIAS, Error, connections, router
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.exceptions import InconsistentMigrationHistory
 from django.db.migrations.executor import MigrationExecutor
@@ -29,7 +30,8 @@ def state(alias: str) -> dict[str, Any]:
     `partial` are the unapplied ones that are no transaction. `missing` are recorded as applied and
     unknown to the code of an app that has migrations; `left` are the recorded migrations of apps
     that are gone, `unmigrated` the apps that are installed and whose migrations the code has lost,
-    or never had. `error` stands alone when the database cannot be read.
+    or never had. Where nothing is unapplied, `absent` are the tables and columns of models that the
+    database lacks all the same. `error` stands alone when the database cannot be read.
     """
     connection = connections[alias]
     try:
@@ -41,10 +43,11 @@ def state(alias: str) -> dict[str, Any]:
         except InconsistentMigrationHistory as error:
             inconsistent = str(error)
         plan = executor.migration_plan(loader.graph.leaf_nodes())
-        tables = set(connection.introspection.table_names())
+        tables = set(connection.introspection.table_names(include_views=True))
+        here = {app for app in loader.migrated_apps if belongs(alias, app)}
+        absent = [] if plan else _absent(connection, here)
     except Error as error:
         return {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
-    here = {app for app in loader.migrated_apps if belongs(alias, app)}
     replaced = {key for one in loader.disk_migrations.values() for key in one.replaces}
     unknown = loader.applied_migrations.keys() - loader.disk_migrations.keys() - replaced
     known = {key for key in loader.graph.nodes if key[0] in here}
@@ -65,6 +68,7 @@ def state(alias: str) -> dict[str, Any]:
             for one, _ in plan
             if not (one.atomic and connection.features.can_rollback_ddl)
         ),
+        "absent": absent,
         "missing": _names(sorted(key for key in unknown if key[0] in here)),
         "left": _names(
             sorted(
@@ -110,6 +114,33 @@ def belongs(alias: str, app: str) -> bool:
         return bool(allowed) if models else router.allow_migrate(alias, app)
     managed = [model for model in allowed if model._meta.can_migrate(alias)]
     return any(router.db_for_write(model) == alias for model in managed)
+
+
+def _absent(connection: BaseDatabaseWrapper, labels: Iterable[str]) -> list[str]:
+    """The tables and columns that the models of these apps have and the database has not."""
+    found: list[str] = []
+    there = {name.lower() for name in connection.introspection.table_names(include_views=True)}
+    with connection.cursor() as cursor:
+        for label in sorted(labels):
+            for model in apps.get_app_config(label).get_models(include_auto_created=True):
+                table = model._meta.db_table
+                if (
+                    not model._meta.can_migrate(connection)
+                    or not router.allow_migrate_model(connection.alias, model)
+                    or '"' in table  # names a schema as well
+                ):
+                    continue
+                if table.lower() not in there:
+                    found.append(table)
+                    continue
+                description = connection.introspection.get_table_description(cursor, table)
+                columns = {column.name.lower() for column in description}
+                found += [
+                    f"{table}.{field.column}"
+                    for field in model._meta.local_concrete_fields
+                    if field.column.lower() not in columns
+                ]
+    return found
 
 
 def _tables(alias: str, app: str) -> set[str]:

@@ -129,7 +129,9 @@ def test_a_migration_that_fails_names_itself_and_how_far_it_came(host: Host) -> 
     host.migration("stock", "0004_after", 'migrations.RunSQL("SELECT 1")')
     found = host.perform("migrations.Apply", APPLY)
     assert found.status == "failed"
-    assert "failed at stock.0003_broken, after 2 of 4 migrations" in found.message
+    assert (
+        "failed at stock.0003_broken, which was rolled back, after 2 of 4 migrations"
+    ) in found.message
     assert "no such table: nowhere" in found.message
     assert found.facts["applied"] == TWO
     assert found.facts["unapplied"] == ["stock.0003_broken", "stock.0004_after"]
@@ -161,6 +163,20 @@ def test_an_initial_migration_that_was_only_recorded_is_seen(host: Host) -> None
     found = host.perform("migrations.Apply", "`python manage.py migrate --fake-initial`")
     assert found.status == "failed"
     assert "without being run: stock.0001_initial." in found.message
+
+
+def test_a_column_that_was_only_recorded_is_missed(host: Host) -> None:
+    prepare_other_databases(host)
+    models = host.path / "stock" / "models.py"
+    models.write_text(models.read_text() + "    weight = models.IntegerField(null=True)\n")
+    add = 'migrations.AddField("item", "weight", models.IntegerField(null=True))'
+    host.migration(
+        "stock", "0003_weight", f"migrations.SeparateDatabaseAndState(state_operations=[{add}])"
+    )
+    for check, line in (("Apply", APPLY), ("NonePending", NONE)):
+        found = host.perform(f"migrations.{check}", line)
+        assert found.status == "failed"
+        assert "recorded as applied, and the database lacks stock_item.weight" in found.message
 
 
 def test_a_line_that_takes_back(host: Host) -> None:

@@ -123,6 +123,8 @@ def _judge(
             f"migrate ended with exit code 0 and left {count(rest)} unapplied, first {rest[0]}; "
             "let the line say `python manage.py migrate`."
         )
+    if lacks := after.lacks():
+        raise Failed(lacks)
     if not planned:
         if (known := len(after.of(alias, "known"))) == 0:
             raise Inconclusive(

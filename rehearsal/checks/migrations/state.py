@@ -37,6 +37,18 @@ class State:
     def of(self, alias: str, key: str) -> list[str]:
         return cast(list[str], self.databases.get(alias, {}).get(key, []))
 
+    def lacks(self) -> str:
+        """What the database has not though every migration is recorded as applied, as a sentence."""
+        absent = self.named("absent")
+        # A model that changed without a migration is another matter.
+        if not absent or self.changes:
+            return ""
+        shown = f"{', '.join(absent[:5])}{f' and {len(absent) - 5} more' if absent[5:] else ''}"
+        return (
+            f"Every migration is recorded as applied, and the database lacks {shown}: one of them "
+            "was only recorded, or changes the state alone. Restore the database, and correct it."
+        )
+
     def wrong(self) -> list[str]:
         """What no `migrate` would put right, a sentence each."""
         found = [
@@ -55,6 +67,8 @@ class State:
                 "app's migrations package back, __init__.py included, run `makemigrations` for "
                 "it, or take it out of MIGRATION_MODULES."
             )
+        if lacks := self.lacks():
+            found.append(lacks)
         if missing := self.named("missing"):
             found.append(
                 f"Recorded as applied but absent in the code: {', '.join(missing)}. Deploy the "
