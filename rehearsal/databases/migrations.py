@@ -138,7 +138,7 @@ def _absent(connection: BaseDatabaseWrapper, labels: Iterable[str]) -> list[str]
                 found += [
                     f"{table}.{field.column}"
                     for field in model._meta.local_concrete_fields
-                    if field.column.lower() not in columns
+                    if (field.column or "").lower() not in columns
                 ]
     return found
 
