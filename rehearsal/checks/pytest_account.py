@@ -50,6 +50,12 @@ class Seen:
     not_collected: list[str] = field(default_factory=list)
     returned: list[str] = field(default_factory=list)
     """Tests that returned something: a coroutine or a generator in which nothing has run yet."""
+    excused: list[str] = field(default_factory=list)
+    """Tests that raised something, and that the project's own code reports as passed."""
+    named: dict[str, list[str]] = field(default_factory=dict)
+    """Which tests are of each file or test named in the command, where it names several."""
+    dropped: int = 0
+    """Tests that were collected, and taken out of the run without being deselected."""
     skips: Counter[str] = field(default_factory=Counter)
     databases: list[dict[str, str]] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
@@ -129,6 +135,13 @@ class Seen:
             case "returned":
                 if node not in self.returned:
                     self.returned.append(node)
+            case "excused":
+                if node not in self.excused:
+                    self.excused.append(node)
+            case "named":
+                self.named[event["argument"]] = event["nodes"]
+            case "collected":
+                self.dropped = event["count"] - event["kept"]
             case "started":
                 self.at = node
             case "finished":
@@ -162,6 +175,15 @@ class Seen:
             said += f", {len(self.failures)} failed: {self.failures[-1]}"
         return said
 
+    def without_a_pass(self) -> list[str]:
+        """What the command names and of which no test passed."""
+        ended = ("passed", "xpassed")
+        return [
+            argument
+            for argument, nodes in self.named.items()
+            if not any(node in self.tests and self.tests[node].outcome in ended for node in nodes)
+        ]
+
     def tally(self) -> str:
         """Such as "17 passed, 2 skipped"."""
         names = ("passed", "failed", "error", "skipped", "xfailed", "xpassed")
@@ -186,6 +208,8 @@ class Seen:
             report.measure("tests.building_seconds", round(self.built_seconds, 3), "s")
         if self.deselected:
             report.evidence("deselected", self.deselected)
+        if (dropped := self.dropped - self.deselected) > 0:
+            report.evidence("left out in silence", dropped)
         if self.skips:
             common = self.skips.most_common(10)
             report.evidence("reasons for skipping", [f"{count} x {why}" for why, count in common])
@@ -200,6 +224,7 @@ class Seen:
             schemas=self.schemas,
             ran=len(self.ended),
             selected=self.selected,
+            dropped=self.dropped - self.deselected,
         )
         if self.findings:
             report.evidence("findings", self.findings)

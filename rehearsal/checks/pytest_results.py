@@ -101,6 +101,7 @@ def findings(
     schemas: list[str],
     ran: int,
     selected: int | None,
+    dropped: int,
 ) -> list[str]:
     """What makes this run weaker than it looks, in sentences, each with its remedy."""
     found = []
@@ -125,6 +126,11 @@ def findings(
         found.append(
             f"The tests ran on the schema of {source}, without the rows that migrations seed: set "
             "REHEARSAL['TEST_DATABASE'] to 'migrations' where tests need them."
+        )
+    if dropped > 0:
+        found.append(
+            f"{dropped} collected tests were taken out of the run in silence, as by a "
+            "pytest_collection_modifyitems in conftest.py: mark and deselect them instead."
         )
     limit = about.get("maxfail")
     if limit and selected is not None and ran < selected:

@@ -172,6 +172,23 @@ def _judge(seen: Seen, finished: Finished, junit: Path, python: str, timeout: in
             f"nobody awaits, or a `yield`: {listed(seen.returned)}. What they look at is unknown: "
             "let them assert and return nothing, or run them as what they are."
         )
+    if seen.excused:
+        raise Inconclusive(
+            f"{_count(seen.excused, 'test')} raised something and were reported as passed: "
+            f"{listed(seen.excused)}. Find what excuses them, such as pytest_runtest_makereport "
+            "in a conftest.py, and take it out."
+        )
+    if seen.about["only_failed"]:
+        raise Inconclusive(
+            f"Only what failed or stopped in an earlier run was asked for ({seen.tally()}): take "
+            "--last-failed or --stepwise out of the line, or of pytest's addopts."
+        )
+    if without := seen.without_a_pass():
+        reasons = "; ".join(why for why, _ in seen.skips.most_common(NAMED) if why)
+        raise Inconclusive(
+            f"No test passed of {listed(without)}, which the line names beside others"
+            f"{f' ({reasons})' if reasons else ''}. Make them run, or take them out of the line."
+        )
     if not seen.outcomes["passed"]:
         raise Inconclusive(
             f"No test passed that was expected to pass: {seen.tally()}. Take the xfail mark off."

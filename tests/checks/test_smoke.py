@@ -249,6 +249,12 @@ LYING = [
     ("pytest", {"test_a.py": PASSES + "import unittest\nclass Case(unittest.TestCase):\n    async def test_x(self): assert 0\n"}, "1 test returned something.*Case::test_x", "a coroutine that nobody awaits"),
     ("pytest", {"test_a.py": PASSES + "import unittest\nclass Case(unittest.TestCase):\n    def test_x(self): assert 0; yield\n"}, "1 test returned something.*Case::test_x", "a generator that nobody runs"),
     ("pytest", {"test_a.py": PASSES + "def test_x(): return 1 == 2\n"}, "1 test returned something.*test_x", "a test that returns what it found"),
+    ("pytest -p no:warnings", {"test_a.py": PASSES + "import unittest\nclass Case(unittest.TestCase):\n    async def test_x(self): assert 0\n"}, "1 test returned something.*Case::test_x", "a coroutine, and nobody hears of warnings"),
+    ("pytest", {"pytest.ini": "[pytest]\nfilterwarnings = ignore\n", "test_a.py": PASSES + "def test_x(): return 1 == 2\n"}, "1 test returned something.*test_x", "a test that returns, and warnings are ignored"),
+    ("pytest", {"conftest.py": "import pytest\n@pytest.hookimpl(hookwrapper=True)\ndef pytest_runtest_makereport():\n    report = (yield).get_result()\n    report.outcome = 'passed'\n", "test_a.py": PASSES + FAILS}, "1 test raised something and were reported as passed: test_a.py::test_fails", "a conftest.py that excuses"),
+    ("pytest", {"pytest.ini": "[pytest]\naddopts = --lf\n", **TWO, ".pytest_cache/v/cache/lastfailed": '{"test_a.py::test_other": true}'}, "Only what failed", "what failed in an earlier run"),
+    ("pytest test_a.py test_b.py", {**TWO, "test_b.py": "import pytest\npytest.skip('no map server', allow_module_level=True)\n"}, r"No test passed of test_b.py.*no map server", "one of two files skips itself"),
+    ("pytest test_a.py::test_other test_a.py::test_skipped", {"test_a.py": TWO["test_a.py"] + "import pytest\n@pytest.mark.skip\ndef test_skipped(): pass\n"}, "No test passed of test_a.py::test_skipped", "one of two tests is skipped"),
     ("pytest", {"conftest.py": "import os\ndef pytest_runtest_teardown(): os._exit(0)\n", **TWO}, "middle of its session", "os._exit(0) in conftest.py"),
     ("pytest", {"test_a.py": "import pytest\ndef test_x(): pass\ndef test_y(): pytest.exit('enough', returncode=0)\n"}, "1 of 2 selected tests", "pytest.exit with 0"),
     ("pytest", {"conftest.py": "def pytest_sessionstart(session):\n    from _pytest.junitxml import xml_key\n    stash = session.config.stash\n    session.config.pluginmanager.unregister(stash[xml_key])\n    del stash[xml_key]\n", **TWO}, "no readable JUnit report", "no JUnit plugin"),
@@ -268,6 +274,13 @@ def test_an_exit_code_0_alone_convinces_nobody(
     result = run(command, files)
     assert result.verdict == "inconclusive", result.why
     assert re.search(quoted, result.why), result.why
+
+
+def test_tests_taken_out_in_silence_are_counted(run: Run) -> None:
+    drops = "def pytest_collection_modifyitems(items): items[:] = items[:1]\n"
+    result = run("pytest test_a.py test_a.py::test_passes", {**TWO, "conftest.py": drops})
+    assert result.verdict == "passed", result.why
+    assert "1 collected tests were taken out of the run in silence" in result.report.said
 
 
 def test_a_line_with_two_commands_is_not_proven_by_the_first(run: Run) -> None:

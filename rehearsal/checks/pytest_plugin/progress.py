@@ -7,6 +7,7 @@ import platform
 import re
 import sys
 import warnings
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +22,10 @@ MAX_TAIL = 3000
 """Characters of what pytest says of a failed test."""
 
 told_eager: list[bool] = []
+RETURNED = r".*(?:should return None|Expected None, but|not None from a test case)"
+"""Pytest's own words, since 8.4 and before, and those of unittest since Python 3.11."""
+
+collected: list[str] = []
 running: dict[object, dict[str, Any]] = {}
 """The tests that have begun and not ended, and what is known of them."""
 
@@ -53,7 +58,21 @@ def pytest_configure(config: pytest.Config) -> None:
             setup_only=bool(getattr(option, "setuponly", False)),
             maxfail=int(getattr(option, "maxfail", 0) or 0),
             nomigrations=bool(getattr(option, "nomigrations", False)),
+            only_failed=only_what_failed(config),
         )
+
+
+def only_what_failed(config: pytest.Config) -> bool:
+    """Whether what an earlier run left decides which tests run: --last-failed or --stepwise."""
+    cache = getattr(config, "cache", None)
+    if cache is None:
+        return False
+    option = config.option
+    failed = getattr(option, "lf", False) and cache.get("cache/lastfailed", {})
+    stopped = getattr(option, "stepwise", False) and cache.get("cache/stepwise", None)
+    if isinstance(stopped, dict):
+        stopped = stopped.get("last_failed")
+    return bool(failed or stopped)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -69,15 +88,48 @@ def pytest_collectreport(report: pytest.CollectReport) -> None:
         tell(event="module skipped", node=report.nodeid, reason=reason(report))
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    collected.append(item.nodeid)
+
+
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    if items and getattr(items[0].config, "workerinput", {}).get("workerid", "gw0") == "gw0":
+    if items and speaks_for_all(items[0].config):
         tell(event="deselected", count=len(items))
+
+
+def speaks_for_all(config: pytest.Config) -> bool:
+    """Whether this process collects, and no other tells the same."""
+    return bool(getattr(config, "workerinput", {}).get("workerid", "gw0") == "gw0")
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
     if not hasattr(session.config, "workerinput"):
         tell(event="selected", count=len(session.items))
+    if session.items and speaks_for_all(session.config):
+        tell(event="collected", count=len(collected), kept=len(session.items))
+        tell_named(session)
+
+
+def tell_named(session: pytest.Session) -> None:
+    """Tell of several files or tests named in the command which of the tests are whose."""
+    config = session.config
+    named = str(getattr(config, "args_source", "")).endswith(".ARGS")
+    if not named or getattr(config.option, "pyargs", False) or len(config.args) < 2:
+        return
+    for argument in config.args:
+        name, _, inside = argument.partition("::")
+        path = os.path.realpath(config.invocation_params.dir / name)
+        of_it = [one.nodeid for one in session.items if is_of(one, path, inside)]
+        tell(event="named", argument=argument, nodes=of_it)
+
+
+def is_of(item: pytest.Item, path: str, inside: str) -> bool:
+    """Whether a test is in a file or folder and, where there is something `inside`, in that."""
+    here = os.path.realpath(item.path)
+    own = item.nodeid.partition("::")[2]
+    of_part = not inside or own == inside or own.startswith((f"{inside}::", f"{inside}["))
+    return of_part and (here == path or here.startswith(os.path.join(path, "")))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -129,12 +181,29 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         tell(event="test", node=report.nodeid, **running.pop(key))
 
 
-def pytest_warning_recorded(warning_message: warnings.WarningMessage, nodeid: str) -> None:
-    if XDIST_WORKER:
-        return
-    # pytest's own words, and those of unittest since Python 3.11.
-    if re.search(r"should return None|not None from a test case", str(warning_message.message)):
-        tell(event="returned", node=nodeid)
+@pytest.hookimpl(hookwrapper=True, trylast=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    # Heard here, whatever the project's filters let pytest hear of it.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("always", message=RETURNED)
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, *about: Any, **more: Any) -> None:
+            if re.match(RETURNED, str(message), re.DOTALL):
+                tell(event="returned", node=item.nodeid)
+            shown(message, *about, **more)
+
+        warnings.showwarning = show
+        yield
+
+
+@pytest.hookimpl(hookwrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, Any, None]:
+    outcome = yield
+    if outcome.excinfo is None and outcome.get_result().passed and call.excinfo is not None:
+        tell(event="excused", node=item.nodeid)
 
 
 @pytest.hookimpl(tryfirst=True)
