@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.contrib.auth import HASH_SESSION_KEY, get_user_model
+from django.contrib.sessions.backends.db import SessionStore
+from django.contrib.sessions.models import Session
 
 from rehearsal import tasks
 from rehearsal.models import CheckItem, Event, Rehearsal, Status, change
@@ -209,4 +213,37 @@ def test_nothing_is_wider_than_the_screen_and_the_policy_holds(
     for path in ("/rehearsal/", address(rehearsal), address(rehearsal) + "items/1.3/"):
         opened.page.goto(path)
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= width, path
+    assert opened.complaints == []
+
+
+@pytest.mark.parametrize("scripted", [True, False])
+def test_a_person_decides_on_the_page_and_it_finishes(
+    window: Open, settings: Any, scripted: bool
+) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast
+    person = get_user_model().objects.get(username="staff-member-12")
+    person.set_password("my own password")
+    person.save()
+    session = SessionStore(Session.objects.get().session_key)
+    session[HASH_SESSION_KEY] = person.get_session_auth_hash()
+    session.save()
+    rehearsal = begin("Passes", "SignsOff")
+    settle(rehearsal, 0)
+    opened = window(java_script_enabled=scripted)
+    opened.page.goto(address(rehearsal))
+    opened.page.get_by_label("What does your decision rest on?").fill("seen on staging")
+    password = opened.page.get_by_label("Your password, once more")
+    password.fill("not my password")
+    opened.page.get_by_role("button", name="Go", exact=True).click()
+    expect(opened.page.locator(".rehearsal-message")).to_contain_text("The password is not yours")
+    opened.page.get_by_label("What does your decision rest on?").fill("seen on staging")
+    password.fill("my own password")
+    opened.page.get_by_role("button", name="Go", exact=True).click()
+    decision = opened.page.locator("#rehearsal-decision")
+    expect(decision).to_contain_text("staff-member-12 said go")
+    expect(decision).to_contain_text("Sealed and intact")
+    settle(rehearsal, 1)
+    if not scripted:
+        opened.page.reload()
+    expect(opened.page.locator(".rehearsal-headline")).to_have_text("Green", timeout=3 * WITHIN)
     assert opened.complaints == []

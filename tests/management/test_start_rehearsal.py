@@ -72,6 +72,7 @@ class Script:
         (["Ends how=inconclusive"], 1),
         (["Passes", "Ends how=action_required"], 3),
         (["Ends how=action_required", "PassesAfterAll"], 3),
+        (["Passes", "SignsOff"], 3),
     ],
 )
 def test_the_exit_code_says_the_verdict(
