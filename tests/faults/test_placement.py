@@ -241,7 +241,7 @@ def watching_redis(url: str, seen: list[bytes]) -> Iterator[None]:
     """Note every command that Redis is given."""
 
     def look() -> None:
-        with Client.from_url(url) as client, client.monitor() as monitor:
+        with Client.from_url(url, socket_timeout=120) as client, client.monitor() as monitor:
             begun.set()
             for said in monitor.listen():
                 seen.append(said["command"].encode())
@@ -328,6 +328,8 @@ def project(path: Path, urls: dict[str, str], broker: str) -> Host:
         # Production is made by the role that may write.
         url = urls["STAGING_DATABASE_URL"].replace("_staging", f"_{which.lower()}")
         host.manage("migrate", STAGING_DATABASE_URL=url)
+        user = "from django.contrib.auth.models import User; User.objects.create_user('ada')"
+        host.manage("shell", "-c", user, STAGING_DATABASE_URL=url)
     for app in ("rehearsal", "django_celery_results"):
         host.manage("migrate", "--database", "rehearsal", app)
     return host
