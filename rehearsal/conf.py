@@ -346,18 +346,29 @@ def folder(*parts: str) -> Path:
 
 def revision() -> str:
     """The commit that is in `root` now: as configured, else as git says, else empty."""
-    here = configuration()
-    if here.revision:
-        return here.revision
+    return configuration().revision or _git("rev-parse", "HEAD")
+
+
+def commit(name: str) -> str:
+    """The commit that a revision's name stands for now, in full and as git writes it: a branch or
+    a tag moves on. What git does not know, or where there is none, stays as it was named."""
+    known = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if known:
+        return known
+    return name.lower() if re.fullmatch("[0-9A-Fa-f]{7,64}", name) else name
+
+
+def _git(*arguments: str) -> str:
+    """What git says in `root`; empty where it fails or there is none."""
     try:
         answer = subprocess.run(
-            ["git", "-C", str(here.root), "rev-parse", "HEAD"],
+            ["git", "-C", str(configuration().root), *arguments],
             capture_output=True,
             text=True,
             timeout=10,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, ValueError, subprocess.TimeoutExpired):  # no git; a NUL in a name
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""
 

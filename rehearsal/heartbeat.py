@@ -25,10 +25,12 @@ INTERVAL = 0.5
 class Heartbeat:
     """Extends the lease of a claimed item from a thread of its own while the check runs.
 
-    Sets `report.stop` when the claim is gone: the item was cancelled or given to another worker.
+    Sets `report.stop` when the claim is gone, since the item was cancelled or given to another
+    worker, and after `longest` seconds: Celery's own limits do not reach every kind of worker.
     """
 
-    def __init__(self, pk: int, token: str, report: Report) -> None:
+    def __init__(self, pk: int, token: str, report: Report, *, longest: float) -> None:
+        self._ends = time.monotonic() + longest
         self._pk = pk
         self._token = token
         self._report = report
@@ -53,6 +55,8 @@ class Heartbeat:
         try:
             while held and not self._done.wait(INTERVAL):
                 held = False  # whatever ends this thread before its time also ends the check
+                if time.monotonic() > self._ends:
+                    return
                 try:
                     held = self._extend()
                 except Error as error:

@@ -46,6 +46,8 @@ QUIET_SECONDS = 5
 """After which a viewer hears the clock though nothing changed, and knows that it is connected."""
 LONGEST_SECONDS = 300
 """After which a stream ends: the browser asks for it again, and permissions are looked at anew."""
+MOST_RENDERED = 1000
+"""Fragments kept for others who ask for the same."""
 AT_THE_DOOR = 8
 """How many viewers are let in at once: each takes connections for a moment, and after a restart
 of the server all of them come together."""
@@ -178,6 +180,8 @@ class Watch:
                 break
         now = time.monotonic()
         rendered = self._rendered.get(view)
+        if len(self._rendered) > MOST_RENDERED:
+            self._rendered.clear()
         if rendered is None or now - rendered[0] > QUIET_SECONDS / 2:
             rendered = self._rendered[view] = now, self._run(self._looking, _render, view)
         return await asyncio.shield(rendered[1])

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import datetime
 import logging
-import re
+import os
+import time
 import traceback
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -46,6 +47,8 @@ from rehearsal.models import (
 
 logger = logging.getLogger(__name__)
 
+SOFT_AFTER, HARD_AFTER = 5, 60
+"""Seconds beyond its time-out at which a check is told to end, and at which it is ended."""
 RING_AGAIN_AFTER = 5
 """Seconds a queued item waits unclaimed before its message counts as lost."""
 MAXIMUM_ATTEMPTS = 3
@@ -66,10 +69,7 @@ def start(
     `only`, the other items are skipped and the rehearsal cannot be green. Raises plan.StartError
     and plan.AlreadyOpen.
     """
-    if revision is None:
-        revision = conf.revision()
-    if re.fullmatch("[0-9A-Fa-f]{7,64}", revision):
-        revision = revision.lower()  # as git writes it, so that it can be compared
+    revision = conf.revision() if revision is None else conf.commit(revision)
     with plan.one_open(), transaction.atomic(using=router.db_for_write(Rehearsal)):
         rehearsal, items = plan.create(text, by=by, revision=revision, only=only)
         with change(rehearsal.number, by) as made:
@@ -260,8 +260,8 @@ def _ring(messages: Iterable[tuple[int, int, int]]) -> None:
                 perform.apply_async(
                     (pk, attempt),
                     queue=queue,
-                    soft_time_limit=timeout + 5,
-                    time_limit=timeout + 60,
+                    soft_time_limit=timeout + SOFT_AFTER,
+                    time_limit=timeout + HARD_AFTER,
                     producer=producer,
                     retry_policy={"max_retries": 1, "interval_start": 0},
                 )
@@ -288,7 +288,7 @@ def perform(self: Task, pk: int, attempt: int) -> None:
     if item is None:
         return
     report = _report(item)
-    with Heartbeat(pk, item.token, report):
+    with Heartbeat(pk, item.token, report, longest=_timeout(item) + HARD_AFTER):
         status, summary = _judge(item, report)
         patiently(lambda: _settle(item, status, summary, report, self))
 
@@ -314,7 +314,7 @@ def _claim(pk: int, attempt: int, *, worker: str, task_id: str) -> CheckItem | N
         lease_expires_at=in_seconds(conf.configuration().lease_seconds),
         started_at=Now(),
         finished_at=None,
-        worker=worker,
+        worker=worker[:200],
         task_id=task_id,
     )
     item.status, item.token, item.worker = Status.RUNNING, token, worker
@@ -345,6 +345,7 @@ def _report(item: CheckItem) -> base.Report:
 
 def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
     """Run the item's check; whatever happens in it becomes a status and a sentence."""
+    began, process = time.monotonic(), os.getpid()
     try:
         run: Callable[[base.Report], object] = base.build(item.check_path, item.options).run
         if (returned := run(report)) is not None:
@@ -358,13 +359,26 @@ def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
             report.evidence(base.ACKNOWLEDGE, outcome.acknowledge)
         return Status(outcome.status), report.redact(str(outcome))
     except SoftTimeLimitExceeded:
-        timeout = base.load(item.check_path).timeout
-        return Status.FAILED, f"The check did not end within its {timeout} seconds."
+        return Status.FAILED, f"The check did not end within its {_timeout(item)} seconds."
     except (Exception, SystemExit) as error:
         report.write(traceback.format_exc())
         said = report.redact(f"{type(error).__name__}: {error}")
         return Status.FAILED, f"The check itself broke: {said}"
+    finally:
+        if os.getpid() != process:  # a child that the check forked: its word is not the check's
+            os._exit(1)
+    if (took := time.monotonic() - began) > _timeout(item) + 2 * SOFT_AFTER:
+        # It was told to end, and did not listen: a broad `except` takes that for any error.
+        limit = f"{_timeout(item)} seconds"
+        return Status.FAILED, f"The check ended after {took:.0f} seconds, and its limit is {limit}."
     return Status.PASSED, report.said or "Passed."
+
+
+def _timeout(item: CheckItem) -> int:
+    try:
+        return base.load(item.check_path).timeout
+    except base.BindingError:  # it cannot run either, and will say so
+        return base.Check.timeout
 
 
 def _settle(item: CheckItem, status: Status, summary: str, report: base.Report, task: Task) -> None:

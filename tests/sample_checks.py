@@ -201,3 +201,28 @@ class NeedsTheSignOff(Check):
 
     def run(self, report: Report) -> None:
         return None
+
+
+@dataclass(frozen=True)
+class PassesTooLate(TakesForEver):
+    """Takes the word that its time is over for any error, and passes."""
+
+    def run(self, report: Report) -> None:
+        time.sleep(1.2)
+
+
+@dataclass(frozen=True)
+class WaitsToBeStopped(TakesForEver):
+    def run(self, report: Report) -> None:
+        if report.stop.wait(20):
+            raise Inconclusive("It was stopped: let it take less time.")
+
+
+@dataclass(frozen=True)
+class Forks(Passes):
+    """Its child comes back from `run` first, as if the check had passed."""
+
+    def run(self, report: Report) -> None:
+        if child := os.fork():
+            os.waitpid(child, 0)
+            raise Failed("The parent looked, and it is wrong: mend it.")

@@ -392,6 +392,34 @@ def test_real_workers_bring_every_item_to_an_end(worker: WorkerProcess) -> None:
     assert "did not end within its 1 seconds" in rehearsal.items.get(number=3).summary
 
 
+def test_a_pass_after_its_time_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "SOFT_AFTER", 0)
+    item = performed("PassesTooLate")
+    assert item.status == Status.FAILED
+    assert "ended after 1 seconds, and its limit is 1 seconds" in item.summary
+
+
+def test_a_check_is_stopped_after_its_time_also_where_celery_sets_no_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tasks, "HARD_AFTER", 0)
+    assert performed("WaitsToBeStopped").summary == "It was stopped: let it take less time."
+
+
+def test_a_child_that_a_check_forked_settles_nothing(worker: WorkerProcess) -> None:
+    rehearsal = begin("Forks")
+    wait_for(lambda: Rehearsal.objects.get(pk=rehearsal.pk).verdict != Verdict.RUNNING)
+    assert rehearsal.items.get().summary == "The parent looked, and it is wrong: mend it."
+
+
+def performed(check: str) -> CheckItem:
+    """An item that was performed in this process."""
+    item = begin(check).items.get()
+    tasks.perform.apply((item.pk, item.attempt))
+    item.refresh_from_db()
+    return item
+
+
 def test_cancelling_kills_the_command_that_runs(worker: WorkerProcess, tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     line = f"while true; do touch {alive}; sleep 0.1; done"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import re
 import sys
 from typing import Any
 
@@ -43,14 +42,13 @@ class Command(BaseCommand):
         hours = here.gate_max_age_hours if options["max_age"] is None else options["max_age"]
         if not 0 < hours <= MOST_HOURS:  # which is so of nan too
             raise CommandError("--max-age is a number of hours greater than 0.", returncode=USAGE)
-        revision = options["revision"] if options["revision"] is not None else conf.revision()
+        asked = options["revision"]
+        revision = conf.revision() if asked is None else conf.commit(asked)
         if not revision.strip():
             raise CommandError(
                 "Which revision? There is no git here to ask: name it by --revision.",
                 returncode=USAGE,
             )
-        if re.fullmatch("[0-9A-Fa-f]{7,64}", revision):
-            revision = revision.lower()  # as git writes it
         try:
             answer = gate.judge(revision, datetime.timedelta(hours=hours))
         except DatabaseError as error:
