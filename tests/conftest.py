@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from rehearsal import tasks
 from rehearsal.conf import configuration
@@ -21,6 +22,26 @@ from tests.standin import site
 __all__ = ["site"]
 
 T = TypeVar("T")
+TOGETHER = {
+    "tests/faults/test_placement.py": "placement",
+    "tests/contrib/oobc/": "oobc",
+    "tests/checks/test_functional.py::test_a_round_trip": "oobc",
+}
+"""Tests that share what takes long to make: one process has all of a group."""
+
+
+class Scheduling(LoadScopeScheduling):
+    """Gives each process the next test, and the tests of a group to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        groups = (name for begin, name in TOGETHER.items() if nodeid.startswith(begin))
+        return next(groups, nodeid)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return Scheduling(config, log)
+
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -187,7 +187,6 @@ def test_rows_are_those_with_data(html: str, expected: list[str]) -> None:
     assert [row.text for row in Answer("/", 200, html, "", 0.0).rows] == expected
 
 
-@pytest.mark.xdist_group("oobc")
 @pytest.mark.parametrize(
     ("options", "status", "says"),
     [

@@ -216,7 +216,13 @@ DATABASES["default"]["NAME"] = HERE / "elsewhere.sqlite3"
 """
 
 
-@pytest.mark.parametrize("how", ["no package", "switched off", "never made"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "no package",
+        *(pytest.param(n, marks=pytest.mark.long) for n in ("switched off", "never made")),
+    ],
+)
 def test_an_app_that_has_lost_its_migrations_is_no_tick(host: Host, how: str) -> None:
     prepare_other_databases(host)
     host.manage("migrate", "stock", "0001")

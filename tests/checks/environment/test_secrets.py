@@ -90,7 +90,7 @@ class Project:
             status, message = "passed", report.said
         except base.Outcome as outcome:
             status, message = outcome.status, str(outcome)
-        found = Answer(status, message, report.output, report.facts, {}, [])
+        found = Answer(status, message, report.output, report.facts, {}, [], [])
         # Nothing is redacted from a sentence here: values must not be in it in the first place.
         assert not [secret for secret in SECRETS if secret in str(found)]
         return found

@@ -327,7 +327,10 @@ def test_nobody_there_is_no_health() -> None:
 def grafana(
     rules: list[dict[str, Any]], alerts: list[dict[str, Any]], token: str
 ) -> Callable[[str, Any], Reply]:
-    """Grafana's answers, as its HTTP API documents them."""
+    """Grafana's answers, as its HTTP API documents them; a rule was evaluated just now unless it
+    says when."""
+    at = datetime.datetime.now(datetime.UTC).isoformat()
+    rules = [{"lastEvaluation": at, **one} for one in rules]
     answers: dict[str, Any] = {
         "/api/prometheus/grafana/api/v1/rules": {
             "status": "success",
@@ -359,10 +362,9 @@ def grafana(
 
 
 def rule(health: str = "ok", **more: Any) -> dict[str, Any]:
-    at = datetime.datetime.now(datetime.UTC).isoformat()
     return {
         **{"state": "inactive", "name": "Slow pages", "health": health, "type": "alerting"},
-        **{"lastEvaluation": at, "evaluationTime": 0.01, "query": "[]", "alerts": []},
+        **{"evaluationTime": 0.01, "query": "[]", "alerts": []},
         **more,
     }
 

@@ -9,9 +9,6 @@ import pytest
 from rehearsal.checks.base import Inconclusive, Rehearsed, Report, load
 from tests.standin import Site
 
-# One process has the project for all of these.
-pytestmark = pytest.mark.xdist_group("oobc")
-
 CHECKS = "contrib.oobc.functional"
 EACH = ["TasksRenderWithFilters", "NoDuplicateTasks", "BookingAppears", "NotificationsSent"]
 
