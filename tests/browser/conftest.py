@@ -17,6 +17,8 @@ from django.test import Client
 from django.test.testcases import LiveServerThread
 from playwright import sync_api
 
+from rehearsal import views
+
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -41,6 +43,8 @@ def browser() -> Iterator[Any]:
 def site(browser: Any, transactional_db: None, settings: Any) -> Iterator[str]:
     """The address of a server that serves the tests' project as strictly as a host may."""
     settings.MIDDLEWARE = ["tests.browser.policy.strict", *settings.MIDDLEWARE]
+    # Other tests of this process have asked much, and pages would be told to ask rarely.
+    views._pace = views.Pace()
     thread = LiveServerThread("127.0.0.1", StaticFilesHandler)
     thread.daemon = True
     thread.start()
