@@ -1,4 +1,7 @@
-"""Who would wait: what a migration locks, how long, and what it writes anew, seen from beside it.
+"""Who would wait: what a migration locks, how long, and what it writes anew.
+
+It is seen twice: from a connection beside it, which knows how long a lock was held, and by the
+process that migrates, which misses none and knows which transaction was which migration's.
 
 PostgreSQL's lock modes that stand in somebody's way (its documentation, "Explicit Locking"):
 readers wait for AccessExclusive alone; writers also for Share, ShareRowExclusive and Exclusive,
@@ -10,7 +13,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +22,7 @@ from typing import Any
 from django.db import Error
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
+from django.db.migrations.recorder import MigrationRecorder
 
 from rehearsal.databases.address import Address
 from rehearsal.databases.foreseen.statements import outline
@@ -71,6 +75,8 @@ class Hold:
     began: float
     """By this process's monotonic clock."""
     ended: float
+    transaction: str = ""
+    """The server's name for the transaction that held it."""
 
     @property
     def seconds(self) -> float:
@@ -82,11 +88,15 @@ class Hold:
 
 
 @dataclass(frozen=True)
-class Table:
-    """A table as it stands at one moment."""
+class Recorded:
+    """A migration at the moment when it was recorded as applied, told by its own transaction."""
 
     name: str
-    file: int
+    at: float
+    """By the monotonic clock, which all processes of a machine share."""
+    transaction: str
+    tables: dict[int, tuple[str, int]]
+    """Of each table by its oid: its name, and the number of its file."""
 
 
 @dataclass
@@ -100,22 +110,28 @@ class Watched:
     error: str = ""
     """Why the watching ended before its time."""
 
-    def between(self, began: float, ended: float, told: Iterable[Hold] = ()) -> list[Hold]:
-        """The holds that began in a span of time, the longest of each table and mode.
-
-        With those that were `told` of, and could have been missed.
-        """
-        longest: dict[tuple[str, str], Hold] = {}
-        for hold in (*self.holds, *told):
-            if began <= hold.began < ended:
-                key = hold.table, hold.mode
-                if key not in longest or hold.seconds > longest[key].seconds:
-                    longest[key] = hold
-        return sorted(longest.values(), key=_weight)
-
     def slowest(self) -> list[tuple[float, str]]:
         """Seconds and text of the slowest statements."""
         return sorted(self.statements.values(), reverse=True)[:STATEMENTS]
+
+
+def held_for(
+    holds: Iterable[Hold], began: float, migration: Recorded, others: Collection[str]
+) -> list[Hold]:
+    """The holds of a migration that began at `began`, the longest of each table and mode.
+
+    Those of its own transaction; besides, for one that is no transaction, those which began before
+    it was recorded and belong to no transaction in `others`, which are other migrations'.
+    """
+    longest: dict[tuple[str, str], Hold] = {}
+    for hold in holds:
+        own = hold.transaction == migration.transaction
+        if not own and (hold.transaction in others or not began <= hold.began < migration.at):
+            continue
+        key = hold.table, hold.mode
+        if key not in longest or hold.seconds > longest[key].seconds:
+            longest[key] = hold
+    return sorted(longest.values(), key=_weight)
 
 
 def _weight(hold: Hold) -> tuple[float, bool, str]:
@@ -161,7 +177,7 @@ def _watch(
                     key = transaction, oid, mode
                     held.add(key)
                     if key not in open_holds:
-                        open_holds[key] = Hold(name, mode, now, now)
+                        open_holds[key] = Hold(name, mode, now, now, transaction)
                         seen.holds.append(open_holds[key])
                     open_holds[key].ended = now
                 for key in open_holds.keys() - held:
@@ -179,34 +195,51 @@ def _watch(
 
 
 TOLD = "REHEARSAL_LOCKS_TOLD"
-"""The variable that names the file to which a process tells its own locks, a line each."""
+"""The variable that names the file to which a process tells what it does, a line each."""
 OWN = (
-    "SELECT DISTINCT relation::bigint, mode FROM pg_locks WHERE pid = pg_backend_pid()"
-    " AND locktype = 'relation' AND granted"
+    "SELECT DISTINCT virtualtransaction, relation::bigint, mode FROM pg_locks"
+    " WHERE pid = pg_backend_pid() AND locktype = 'relation' AND granted"
     f" AND mode IN ({', '.join(sorted(map(repr, BLOCK_WRITERS)))})"
+)
+OWN_TRANSACTION = (
+    "SELECT virtualtransaction FROM pg_locks"
+    " WHERE pid = pg_backend_pid() AND locktype = 'virtualxid' LIMIT 1"
 )
 HARMLESS = ("SELECT", "INSERT", "UPDATE", "DELETE", "SAVEPOINT", "RELEASE", "ROLLBACK", "SET")
 
 
 def tell(path: str) -> None:
-    """Have every PostgreSQL connection of this process tell the locks that it holds.
+    """Have every PostgreSQL connection of this process tell its locks, and each migration's end.
 
-    After each statement that may take any, before its transaction ends: who looks from beside can
-    miss one that is held for a millisecond, and this cannot say how long it was held.
+    Locks after each statement that may take any, before its transaction ends: who looks from
+    beside can miss one that is held for a millisecond, and this cannot say how long it was held.
     """
 
     def told(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
         result = execute(sql, params, many, context)
-        connection = context["connection"]
-        first = str(sql).lstrip()[:10].upper()
-        if connection.in_atomic_block and (";" in str(sql) or not first.startswith(HARMLESS)):
-            with connection.connection.cursor() as cursor:
+        connection, text = context["connection"], str(sql)
+        records = text.startswith(f'INSERT INTO "{MigrationRecorder.Migration._meta.db_table}"')
+        takes = ";" in text or not text.lstrip()[:10].upper().startswith(HARMLESS)
+        if not records and not (takes and connection.in_atomic_block):
+            return result
+        lines: list[dict[str, Any]] = []
+        now = time.monotonic()
+        with connection.connection.cursor() as cursor:
+            if records:
+                cursor.execute(OWN_TRANSACTION)
+                (transaction,) = cursor.fetchone() or ("",)
+                name = ".".join(map(str, params[:2]))
+                lines.append(
+                    {"recorded": name, "transaction": transaction, "tables": _tables(cursor)}
+                )
+            else:
                 cursor.execute(OWN)
-                now = time.monotonic()
-                lines = [json.dumps([connection.alias, now, *row]) for row in cursor.fetchall()]
-            if lines:
-                with open(path, "a", encoding="utf-8") as file:
-                    file.write("\n".join([*lines, ""]))
+                keys = ("transaction", "oid", "mode")
+                lines += [dict(zip(keys, row, strict=True)) for row in cursor.fetchall()]
+        with open(path, "a", encoding="utf-8") as file:
+            for line in lines:
+                line |= {"alias": connection.alias, "at": now}
+                file.write(json.dumps(line) + "\n")
         return result
 
     def wrap(connection: BaseDatabaseWrapper, **_: object) -> None:
@@ -217,24 +250,41 @@ def tell(path: str) -> None:
 
 
 def told(
-    path: Path, alias: str, tables: Mapping[int, Table], began: float, ended: float
-) -> list[Hold]:
-    """The locks that a process told of in a span of time, on tables that were there before."""
+    path: Path, alias: str, before: dict[int, tuple[str, int]]
+) -> tuple[list[Recorded], list[Hold]]:
+    """The migrations that a process recorded, in their order, and the locks that it told of.
+
+    Locks on the tables that were there before each migration: nobody waits for a new one. `before`
+    are the tables before the first.
+    """
+    recorded: list[Recorded] = []
+    holds: list[Hold] = []
     if not path.exists():
-        return []
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    return [
-        Hold(tables[oid].name, mode, at, at)
-        for of, at, oid, mode in lines
-        if of == alias and began <= at < ended and oid in tables
-    ]
+        return recorded, holds
+    for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
+        if line["alias"] != alias:
+            continue
+        at, transaction = line["at"], line["transaction"]
+        if name := line.get("recorded"):
+            before = {oid: (table, file) for oid, table, file in line["tables"]}
+            recorded.append(Recorded(name, at, transaction, before))
+        elif line["oid"] in before:
+            holds.append(Hold(before[line["oid"]][0], line["mode"], at, at, transaction))
+    return recorded, holds
 
 
-def tables(connection: BaseDatabaseWrapper) -> dict[int, Table]:
-    """Every table by its oid, with the number of its file: a new number is a table written anew."""
+def tables(connection: BaseDatabaseWrapper) -> dict[int, tuple[str, int]]:
+    """Of each table by its oid: its name, and the number of its file.
+
+    A new number is a table written anew.
+    """
     with connection.cursor() as cursor:
-        cursor.execute(TABLES)
-        return {oid: Table(name, file) for oid, name, file in cursor.fetchall()}
+        return {oid: (name, file) for oid, name, file in _tables(cursor)}
+
+
+def _tables(cursor: Any) -> list[tuple[int, str, int]]:
+    cursor.execute(TABLES)
+    return list(cursor.fetchall())
 
 
 def size(connection: BaseDatabaseWrapper) -> int | None:

@@ -94,8 +94,6 @@ def check(answer: Answer, each: tuple[Planted, ...]) -> dict[str, float]:
     return waits
 
 
-# Beside other tests a migration's end is heard too late to tell its locks from the next one's.
-@pytest.mark.long
 def test_what_is_locked_is_seen(host: Host) -> None:
     """On a table that is just large enough for a wait to be noticed."""
     each = tuple(one for one in PLANTED if one.name != "non_atomic")
@@ -156,7 +154,6 @@ def test_a_long_wait_is_acknowledged_by_name(host: Host) -> None:
     )
 
 
-@pytest.mark.long  # for the same reason
 def test_two_holds_with_hardly_a_moment_between_are_two(host: Host) -> None:
     held = sql("LOCK TABLE stock_item; SELECT pg_sleep(0.4)")
     each = tuple(Planted(f"hold{number}", held) for number in range(3))

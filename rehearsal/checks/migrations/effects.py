@@ -16,7 +16,7 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 from rehearsal.checks.base import Report
 from rehearsal.databases import locks
 from rehearsal.databases.address import of
-from rehearsal.databases.locks import Hold, Watched
+from rehearsal.databases.locks import Hold, Recorded, Watched
 from rehearsal.databases.pooler import is_pooled
 
 SHOWN_SECONDS = 0.05
@@ -82,54 +82,64 @@ class Effects:
 
 
 class Recorder:
-    """Is told when a migration has ended, and looks then at what it left."""
+    """Finds out what each migration of one run did, once the run is over."""
 
     def __init__(
         self, alias: str, connection: BaseDatabaseWrapper, watched: Watched, told: Path
     ) -> None:
         self._alias, self._connection = alias, connection
         self.told = told
-        """Where the process that migrates tells of its locks."""
+        """Where the process that migrates tells of its locks, and of each migration's end."""
         self.effects = Effects(watched)
         self._tables = locks.tables(connection)
         self._size = locks.size(connection)
         self._rows = locks.written(connection)
-        self._since = time.monotonic()
+        self._heard: list[tuple[Recorded, int | None]] = []
+        self._began = time.monotonic()
 
     def ended(self, name: str) -> None:
         """The migration `name` has been applied. Never in its way: what fails here is told."""
         now = time.monotonic()
         try:
-            before, self._tables = self._tables, locks.tables(self._connection)
-            size = locks.size(self._connection)
+            # Seen from here, for what is recorded under other names: a squashed migration.
+            seen = Recorded(name, now, "", locks.tables(self._connection))
+            self._heard.append((seen, locks.size(self._connection)))
         except Error as error:
-            self.effects.watched.error = (str(error).splitlines() or [""])[0]
-            return
-        told = locks.told(self.told, self._alias, before, self._since, now)
-        known = {oid: table for oid, table in before.items() if oid in self._tables}
-        self.effects.each.append(
-            Effect(
-                name=name,
-                seconds=now - self._since,
-                holds=self.effects.watched.between(self._since, now, told),
-                rewritten=sorted(
-                    table.name for oid, table in known.items() if self._tables[oid].file != table.file
-                ),
-                grown=0 if size is None or self._size is None else size - self._size,
-            )
-        )
-        self._since, self._size = now, size
+            self._missed(error)
 
     def close(self) -> None:
-        """Count the rows written, once the process that wrote them has told the server."""
+        """Work out what each migration did, once the process that migrates is gone."""
+        recorded, told = locks.told(self.told, self._alias, self._tables)
+        itself = {one.name: one for one in recorded}
+        each = [(itself.get(one.name, one), size) for one, size in self._heard]
+        transactions = {one.transaction for one, _ in each}
+        holds = [*self.effects.watched.holds, *told]
+        began, before, size_before = self._began, self._tables, self._size
+        for one, size in each:
+            effect = Effect(
+                name=one.name,
+                seconds=one.at - began,
+                holds=locks.held_for(holds, began, one, transactions),
+                rewritten=sorted(
+                    name
+                    for oid, (name, file) in before.items()
+                    if oid in one.tables and one.tables[oid][1] != file
+                ),
+                grown=0 if size is None or size_before is None else size - size_before,
+            )
+            self.effects.each.append(effect)
+            began, before, size_before = one.at, one.tables, size
         try:
-            now = locks.written(self._connection)
+            written = locks.written(self._connection)
         except Error as error:
-            self.effects.watched.error = (str(error).splitlines() or [""])[0]
+            self._missed(error)
             return
-        for oid, count in now.items():
-            if oid in self._tables and (more := count - self._rows.get(oid, 0)):
-                self.effects.rows[self._tables[oid].name] = more
+        for oid, count in written.items():
+            if oid in before and (more := count - self._rows.get(oid, 0)):
+                self.effects.rows[before[oid][0]] = more
+
+    def _missed(self, error: Error) -> None:
+        self.effects.watched.error = (str(error).splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager
