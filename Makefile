@@ -20,10 +20,10 @@ ifeq ($(CI),true)
 export REHEARSAL_TEST_STRICT := 1
 endif
 
-.PHONY: help demo test long bench lint format clean
+.PHONY: help demo test long bench screenshots lint format clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/installed-demo ## the stand-in project, rehearsed, with its page; ONCE=1: one rehearsal, then end
 	@$(RUN) demo/run.py $(if $(filter-out 0,$(ONCE)),--once)
@@ -41,6 +41,9 @@ bench: .venv/installed-bench ## one benchmark: NAME=orchestration|snapshot_resto
 	    "Try 'make bench NAME=$(or $(firstword $(BENCHMARKS)),orchestration)'." >&2; exit 2 ;; \
 	esac
 
+screenshots: system .venv/installed-test ## a picture of every state of the page, in screenshots/
+	@SCREENSHOTS=screenshots $(RUN) -m pytest -q -n 0 tests/browser/test_gallery.py
+
 lint: .venv/installed-test ## style, types and the direction of imports
 	@$(RUN) -m ruff check
 	@$(RUN) -m ruff format --check
@@ -52,7 +55,7 @@ format: .venv/installed-test ## put the code into its style
 	@$(RUN) -m ruff format
 
 clean: ## remove what these commands made, .venv included
-	rm -rf .venv demo/var dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv demo/var dist screenshots .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: system
