@@ -15,6 +15,8 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 from kombu.exceptions import OperationalError as BrokerError
@@ -59,10 +61,13 @@ def _without_worker() -> str:
         if tasks.consumers():
             return ""
     except (BrokerError, OSError) as error:
-        return f"The broker cannot be reached ({error}): the checks wait until it can."
+        return _("The broker cannot be reached (%s): the checks wait until it can.") % error
     return (
-        f"No worker takes checks from the queue {queue!r}: they wait until one is started "
-        "with manage.py rehearsal_worker."
+        _(
+            "No worker takes checks from the queue '%s': they wait until one is started "
+            "with manage.py rehearsal_worker."
+        )
+        % queue
     )
 
 
@@ -73,7 +78,9 @@ def cancel(request: HttpRequest, number: int) -> HttpResponse:
 
     def act(by: str) -> str:
         done = tasks.cancel(number, by=by)
-        return f"Rehearsal {number} is cancelled." if done else "There was nothing left to cancel."
+        if not done:
+            return _("There was nothing left to cancel.")
+        return _("Rehearsal %d is cancelled.") % number
 
     return _act(request, number, act)
 
@@ -85,7 +92,7 @@ def rerun(request: HttpRequest, number: int) -> HttpResponse:
 
     def act(by: str) -> str:
         count = tasks.rerun(number, by=by, ref=request.POST.get("ref") or None)
-        return f"Running again: {count} line{'s' * (count != 1)}."
+        return ngettext("Running again: %d line.", "Running again: %d lines.", count) % count
 
     return _act(request, number, act)
 
@@ -106,7 +113,7 @@ def confirm(request: HttpRequest, number: int, ref: str) -> HttpResponse:
 
     def act(by: str) -> str:
         decisions.confirm(number, ref, by=by, acknowledged=acknowledged, attempt=_attempt(request))
-        return f"{ref} is confirmed by {by}."
+        return _("%(ref)s is confirmed by %(by)s.") % {"ref": ref, "by": by}
 
     return _act(request, number, act, ref)
 
@@ -119,7 +126,7 @@ def waive(request: HttpRequest, number: int, ref: str) -> HttpResponse:
     def act(by: str) -> str:
         reason, until = request.POST.get("reason", ""), _day(request.POST.get("until", ""))
         decisions.waive(number, ref, by=by, reason=reason, until=until, attempt=_attempt(request))
-        return f"{ref} is waived by {by}."
+        return _("%(ref)s is waived by %(by)s.") % {"ref": ref, "by": by}
 
     return _act(request, number, act, ref)
 
@@ -151,14 +158,15 @@ def decide(request: HttpRequest, number: int) -> HttpResponse:
 
     def act(by: str) -> str:
         if not _is_really(request):
-            raise decisions.Refused("The password is not yours: nothing was decided. Try again.")
+            raise decisions.Refused(_("The password is not yours: nothing was decided. Try again."))
         given = {name: request.POST.get(name, "") for name in ("reason", "ticket")}
         choice = request.POST.get("choice", "")
         outcomes = request.POST.get("outcomes", "")
         decided = decisions.decide(number, choice, by=by, seen=outcomes, **given)
         if decided is None:
-            return "Your vote is recorded. More people have to say go."
-        return f"Rehearsal {number} is decided: {decided.label}."
+            return _("Your vote is recorded. More people have to say go.")
+        said = {"number": number, "choice": decided.label}
+        return _("Rehearsal %(number)d is decided: %(choice)s.") % said
 
     return _act(request, number, act)
 

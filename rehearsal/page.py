@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from django.db.models import Prefetch, QuerySet
+from django.db.models import OuterRef, Prefetch, QuerySet, Subquery
 from django.db.models.functions import Length, Right
 from django.utils import timezone
+from django.utils.functional import cached_property
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from rehearsal.checks.base import ACKNOWLEDGE
 from rehearsal.conf import configuration
@@ -75,7 +78,7 @@ class Row:
 
     @property
     def word(self) -> str:
-        return WORDS[self.sign]
+        return str(WORDS[self.sign])
 
     @property
     def line(self) -> SafeString:
@@ -152,7 +155,7 @@ class SectionRows:
 
     @property
     def word(self) -> str:
-        return WORDS[self.sign]
+        return str(WORDS[self.sign])
 
     @property
     def settled(self) -> int:
@@ -166,7 +169,8 @@ class Overview:
         self.rehearsal = rehearsal
         self.rows = [Row(item) for item in rehearsal.items.all()]
         self.verdict = rehearsal.verdict
-        self.sign, self.headline = VERDICTS[self.verdict]
+        self.sign, headline = VERDICTS[self.verdict]
+        self.headline = str(headline)
         self.counts = Counter(row.sign for row in self.rows)
         self.total = len(self.rows)
         self.settled = sum(row.sign in SETTLED for row in self.rows)
@@ -209,10 +213,42 @@ class Overview:
     @property
     def previous(self) -> int | None:
         """The number of the rehearsal before it in the same environment."""
+        return self._before[0] if self._before else None
+
+    @property
+    def last_time(self) -> str:
+        """How long the one before took; empty without one, and while it has not ended."""
+        if not self._before or self._before[2] is None:
+            return ""
+        return duration((self._before[2] - self._before[1]).total_seconds())
+
+    @cached_property
+    def _before(self) -> tuple[int, datetime.datetime, datetime.datetime | None] | None:
+        ended = CheckItem.objects.filter(rehearsal=OuterRef("pk"), finished_at__isnull=False)
+        last = Subquery(ended.order_by("-finished_at").values("finished_at")[:1])
         earlier = Rehearsal.objects.filter(
             environment=self.rehearsal.environment, number__lt=self.rehearsal.number
         )
-        return earlier.values_list("number", flat=True).first()
+        return earlier.values_list("number", "started_at", last).first()
+
+    @property
+    def answer(self) -> str:
+        """Whether there is a go, and who said so."""
+        rehearsal = self.rehearsal
+        if rehearsal.decision:
+            by = ", ".join(dict.fromkeys(vote.who for vote in rehearsal.deciding_votes))
+            if rehearsal.decision == Choice.GO:
+                return _("Go, said by %(by)s.") % {"by": by}
+            return _("No-go, said by %(by)s.") % {"by": by}
+        if self.verdict == Verdict.CANCELLED:
+            return _("There is no go: it was cancelled.")
+        if self.before_sign_off == Verdict.RUNNING:
+            return _("Not decided yet: it is being performed.")
+        if self.before_sign_off == Verdict.GREEN:
+            return _("Not decided yet: go or no-go?") if self.awaits_decision else ""
+        if self.counts["waiting"]:
+            return _("Not decided yet: a person has to answer first.")
+        return _("There is no go as it stands.")
 
     @property
     def poll_seconds(self) -> int:
@@ -235,7 +271,7 @@ class Overview:
     @property
     def tally(self) -> list[tuple[str, str, int]]:
         """Sign, word and number of every kind of item there is."""
-        return [(one, WORDS[one], self.counts[one]) for one in WORDS if self.counts[one]]
+        return [(one, str(WORDS[one]), self.counts[one]) for one in WORDS if self.counts[one]]
 
     @property
     def attention(self) -> list[Row]:
@@ -255,23 +291,29 @@ class Overview:
     @property
     def sentence(self) -> str:
         """What the headline means, in one sentence."""
-        said = ", ".join(f"{number} {word}" for _, word, number in self.tally)
+        said = ", ".join(f"{number} {word}" for _sign, word, number in self.tally)
         match self.verdict:
             case Verdict.GREEN:
-                return f"All {self.total} lines are accounted for: {said}."
+                return _("All %(total)d lines are accounted for: %(said)s.") % {
+                    "total": self.total,
+                    "said": said,
+                }
             case Verdict.RED if self.rehearsal.decision == Choice.NO_GO:
-                return f"Decided no-go: {said}."
+                return _("Decided no-go: %(said)s.") % {"said": said}
             case Verdict.ACTION_REQUIRED if self.awaits_decision:
-                return f"All before the sign-off is in order: go or no-go? {said}."
+                return _("All before the sign-off is in order: %(said)s.") % {"said": said}
             case Verdict.CANCELLED:
-                return f"Cancelled by {self.rehearsal.cancelled_by}: {said}."
+                by = self.rehearsal.cancelled_by
+                return _("Cancelled by %(by)s: %(said)s.") % {"by": by, "said": said}
             case Verdict.RUNNING if self._without_worker:
-                return (
+                return _(
                     "No worker has taken the next check yet: "
                     "is one running? Start it with manage.py rehearsal_worker."
                 )
             case Verdict.ACTION_REQUIRED if not self.counts["waiting"]:
-                return f"Only a part was performed, so it cannot be green: {said}."
+                return _("Only a part was performed, so it cannot be green: %(said)s.") % {
+                    "said": said
+                }
         return f"{said}.".capitalize()
 
     @property
@@ -310,6 +352,8 @@ def spoken(overview: Overview, changed: Iterable[Row]) -> str:
     settled = [row for row in changed if row.sign in SETTLED | {"waiting"}]
     said = [f"{row.item.ref} {row.word}." for row in settled[:3]]
     if len(settled) > 3:
-        said.append(f"{len(settled) - 3} more changed.")
-    said.append(f"{overview.headline}: {overview.settled} of {overview.total} settled.")
+        more = len(settled) - 3
+        said.append(ngettext("%d more changed.", "%d more changed.", more) % more)
+    far = {"headline": overview.headline, "done": overview.settled, "total": overview.total}
+    said.append(_("%(headline)s: %(done)d of %(total)d settled.") % far)
     return " ".join(said)

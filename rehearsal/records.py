@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from django.template.loader import render_to_string
+from django.utils import translation
 
 from rehearsal import checklist
 from rehearsal.models import CheckItem, Rehearsal, Status, Verdict, verdict
@@ -134,11 +135,16 @@ def _item(item: CheckItem) -> dict[str, Any]:
 
 def as_html(rehearsal: Rehearsal) -> str:
     """The rehearsal as one HTML document that needs nothing else, for print."""
+    with translation.override("en"):  # a record, which is the same whoever asks for it
+        return _as_html(rehearsal)
+
+
+def _as_html(rehearsal: Rehearsal) -> str:
     told = as_json(rehearsal)
     items = {item.ref: item for item in rehearsal.items.select_related("section")}
     for section in told["sections"]:
         for item in section["items"]:
-            item["standing"] = WORDS[sign(items[item["ref"]])]
+            item["standing"] = str(WORDS[sign(items[item["ref"]])])
             item["facts"] = [(key, _shown(value)) for key, value in item["evidence"].items()]
     context = {
         "told": told,

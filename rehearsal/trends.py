@@ -10,6 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from django.db.models import Max
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from rehearsal.checks.performance.timings import series
 from rehearsal.conf import configuration
@@ -22,10 +25,10 @@ WIDTH, HEIGHT = 320, 96
 TOP, BOTTOM, LEFT, RIGHT = 8, 88, 6, 314
 """Where the lines begin and end in a chart, in its own units."""
 DURATION = "duration"
-FIXED = (
-    ("Duration of a rehearsal", DURATION),
-    ("Size of the snapshot", "snapshot.archive_bytes"),
-    ("Time of the migrations", "migrations.seconds"),
+FIXED: tuple[tuple[Promise, str], ...] = (
+    (gettext_lazy("Duration of a rehearsal"), DURATION),
+    (gettext_lazy("Size of the snapshot"), "snapshot.archive_bytes"),
+    (gettext_lazy("Time of the migrations"), "migrations.seconds"),
 )
 
 
@@ -68,10 +71,16 @@ class Chart:
     @property
     def sentence(self) -> str:
         """What somebody is told who does not see the line."""
-        return (
-            f"{self.title}: {len(self.points)} rehearsals, the last {self.last.shown}, "
-            f"between {self.lowest.shown} and {self.highest.shown}."
-        )
+        return _(
+            "%(title)s: %(number)d rehearsals, the last %(last)s, between %(lowest)s and "
+            "%(highest)s."
+        ) % {
+            "title": self.title,
+            "number": len(self.points),
+            "last": self.last.shown,
+            "lowest": self.lowest.shown,
+            "highest": self.highest.shown,
+        }
 
 
 def charts(environment: str) -> list[Chart]:
@@ -103,10 +112,10 @@ def charts(environment: str) -> list[Chart]:
 
 
 def _wanted() -> Iterator[tuple[str, str]]:
-    yield from FIXED
+    yield from ((str(title), name) for title, name in FIXED)
     for page in configuration().pages:
-        yield f"Response time of {page.name}", series("seconds", page.name)
-        yield f"Queries of {page.name}", series("queries", page.name)
+        yield _("Response time of %s") % page.name, series("seconds", page.name)
+        yield _("Queries of %s") % page.name, series("queries", page.name)
 
 
 def _chart(

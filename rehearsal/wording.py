@@ -5,33 +5,36 @@ from __future__ import annotations
 from functools import cache
 from typing import cast
 
+from django.utils.functional import Promise
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 from markdown_it import MarkdownIt
 
 from rehearsal.models import CheckItem, Status, Verdict
 
 # From the most to the least urgent: a section shows the first one that is among its items.
-WORDS = {
-    "failed": "failed",
-    "inconclusive": "inconclusive",
-    "waiting": "waits for a person",
-    "running": "running",
-    "queued": "queued",
-    "pending": "pending",
-    "skipped": "not run",
-    "waived": "waived",
-    "confirmed": "confirmed",
-    "passed": "passed",
-    "not-applicable": "not applicable here",
+WORDS: dict[str, Promise] = {
+    "failed": gettext_lazy("failed"),
+    "inconclusive": gettext_lazy("inconclusive"),
+    "waiting": gettext_lazy("waits for a person"),
+    "running": gettext_lazy("running"),
+    "queued": gettext_lazy("queued"),
+    "pending": gettext_lazy("pending"),
+    "skipped": gettext_lazy("not run"),
+    "waived": gettext_lazy("waived"),
+    "confirmed": gettext_lazy("confirmed"),
+    "passed": gettext_lazy("passed"),
+    "not-applicable": gettext_lazy("not applicable here"),
 }
 """The signs an item can have, and what each is called."""
 SETTLED = set(WORDS) - {"waiting", "running", "queued", "pending"}
-VERDICTS = {
-    Verdict.RUNNING: ("running", "Running"),
-    Verdict.GREEN: ("passed", "Green"),
-    Verdict.RED: ("failed", "Red"),
-    Verdict.ACTION_REQUIRED: ("waiting", "Action required"),
-    Verdict.CANCELLED: ("skipped", "Cancelled"),
+VERDICTS: dict[Verdict, tuple[str, Promise]] = {
+    Verdict.RUNNING: ("running", gettext_lazy("Running")),
+    Verdict.GREEN: ("passed", gettext_lazy("Green")),
+    Verdict.RED: ("failed", gettext_lazy("Red")),
+    Verdict.ACTION_REQUIRED: ("waiting", gettext_lazy("Action required")),
+    Verdict.CANCELLED: ("skipped", gettext_lazy("Cancelled")),
 }
 """Each verdict's sign and headline."""
 
@@ -61,6 +64,20 @@ def duration(seconds: float) -> str:
         return f"{rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+
+
+def ago(seconds: float) -> str:
+    """How long ago something was, in the largest unit that fits: `3 minutes ago`."""
+    minutes = int(seconds // 60)
+    if minutes < 1:
+        return _("just now")
+    if minutes < 60:
+        return ngettext("%d minute ago", "%d minutes ago", minutes) % minutes
+    hours = minutes // 60
+    if hours < 24:
+        return ngettext("%d hour ago", "%d hours ago", hours) % hours
+    days = hours // 24
+    return ngettext("%d day ago", "%d days ago", days) % days
 
 
 def measured(value: float, unit: str) -> str:
