@@ -20,7 +20,7 @@ ifeq ($(CI),true)
 export REHEARSAL_TEST_STRICT := 1
 endif
 
-.PHONY: help demo test long bench screenshots lint format clean
+.PHONY: help demo test long fuzz bench screenshots lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test: system .venv/installed-test lint ## every check of this project's own code
 
 long: system .venv/installed-test ## the tests that take minutes: more seeds, more mutations, more faults
 	@$(RUN) -m pytest -n 2 -m long $(ARGS)
+
+fuzz: system .venv/installed-test ## every reader on 10,000 cases of rubbish: many minutes
+	@$(RUN) -m pytest -n 2 -m fuzz --hypothesis-profile=long $(ARGS)
 
 bench: .venv/installed-bench ## one benchmark: NAME=orchestration|snapshot_restore|...
 	@case " $(BENCHMARKS) " in \

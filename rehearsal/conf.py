@@ -240,7 +240,7 @@ def _typed(name: str, value: object) -> object:
     if name in PATHS:
         if not isinstance(value, (str, Path)):
             raise TypeError("a path was expected")
-        return Path(value)
+        return _path(value)
     if name in NUMBERS or name.endswith("_seconds"):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             of = NUMBERS.get(name, "seconds")
@@ -290,6 +290,12 @@ def _typed(name: str, value: object) -> object:
     return web_address(value) if value and name.endswith("_url") else value
 
 
+def _path(value: str | Path) -> Path:
+    if "\0" in str(value):
+        raise ValueError("a path was expected, without a NUL character")
+    return Path(value)
+
+
 def _strings(value: object, what: str) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
         raise TypeError(f"a list of {what} was expected")
@@ -316,7 +322,7 @@ def _source(value: object) -> Path | str | tuple[str, ...]:
         return value
     if not isinstance(value, (str, Path)) or not str(value):
         raise TypeError(f"a path, {FROM_VARIABLES}PREFIX_ or a list of arguments was expected")
-    return Path(value)
+    return _path(value)
 
 
 @cache

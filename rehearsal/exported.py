@@ -22,7 +22,7 @@ def wrong(evidence: bytes, seal: bytes, ticked: bytes | None = None) -> list[str
     try:
         told = json.loads(seal)
         sha256, signature = str(told["sha256"]), str(told["hmac_sha256"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return [f"The seal {NEITHER}."]
     found = []
     digest = hashlib.sha256(evidence).hexdigest()
@@ -39,7 +39,7 @@ def wrong(evidence: bytes, seal: bytes, ticked: bytes | None = None) -> list[str
         found += _within(document)
         if ticked is not None:
             found += _checklist(ticked.decode(), document)
-    except (ValueError, KeyError, TypeError, AttributeError, checklist.ChecklistError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         found.append(f"The evidence or the checklist {NEITHER}.")
     return found
 

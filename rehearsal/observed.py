@@ -84,7 +84,7 @@ class KnownNoise:
             raise ValueError("some words were expected as reason")
         try:
             pattern = re.compile(match)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"match is no regular expression ({error})") from None
         if pattern.search(""):
             raise ValueError("match fits every line; name what is known")

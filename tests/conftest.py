@@ -17,9 +17,10 @@ from xdist.scheduler import LoadScopeScheduling
 from rehearsal import tasks
 from rehearsal.conf import configuration
 from rehearsal.models import CheckItem, Rehearsal
+from tests import fuzzing
 from tests.standin import site
 
-__all__ = ["site"]
+__all__ = ["fuzzing", "site"]  # it registers the profile that --hypothesis-profile names
 
 T = TypeVar("T")
 TOGETHER = {

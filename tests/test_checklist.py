@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
@@ -24,6 +24,7 @@ from rehearsal.checklist import (
     parse,
     render,
 )
+from tests.fuzzing import cases
 
 ADOPTED = Path(rehearsal.__file__).parent / "checklists" / "staging.md"
 OFFICE = Path(__file__).parent / "data" / "staging_rehearsal_checklist.md"
@@ -536,7 +537,7 @@ def parsed_or_none(text: str | bytes) -> Checklist | None:
         return None
 
 
-@settings(deadline=None)
+@cases(100)
 @given(st.text() | st.binary() | MARKDOWN)
 def test_any_text_is_read_or_refused(text: str | bytes) -> None:
     checklist = parsed_or_none(text)
@@ -546,7 +547,7 @@ def test_any_text_is_read_or_refused(text: str | bytes) -> None:
         assert len(bind(checklist, parse(ADOPTED.read_bytes()))) == len(checklist.items)
 
 
-@settings(max_examples=400, deadline=None)
+@cases(400)
 @given(MARKDOWN)
 def test_rendering_an_unperformed_checklist_is_the_identity(text: str) -> None:
     checklist = parsed_or_none(text)
@@ -569,7 +570,7 @@ def without_evidence(text: str) -> str:
     return re.sub(r"\s+|</?p>|</?[uo]l[^>]*>", "", html)
 
 
-@settings(max_examples=1500, deadline=None)
+@cases(1500)
 @given(MARKDOWN, st.lists(EVIDENCE, min_size=3, max_size=3), st.booleans())
 @example("## A\n- [ ] a\n\n      - [ ] code\n", [("e",)] * 3, True)
 @example("## A\n-\n     [ ] a\n\n        - [ ] code\n", [("e",)] * 3, True)
@@ -596,7 +597,7 @@ def test_rendering_changes_no_item(
     assert facts(twice) == facts(checklist)
 
 
-@settings(deadline=None)
+@cases(100)
 @given(st.text())
 def test_any_evidence_is_one_bullet_with_one_code_span(evidence: str) -> None:
     html = BLOCKS.render(rendered("## A\n- [ ] a\n  - [ ] b\n\n- [ ] c\n", evidence))

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rehearsal import conf
+from tests.fuzzing import ANYTHING, cases
 
 
 def found(**settings: Any) -> set[str]:
@@ -53,13 +54,33 @@ def test_a_misspelt_key_is_told_the_right_one() -> None:
     assert "ENVIRONMENT" in remedy
 
 
-@given(st.dictionaries(st.text(), st.none() | st.integers() | st.text() | st.lists(st.text())))
+KEYS = st.sampled_from([item.name.upper() for item in fields(conf.Configuration)])
+VALUES = st.sampled_from(
+    ["\0", "a{99999999999999999999}", "(" * 400, "environment:", "//", "[", ".."]
+)
+
+
+@cases(60)
+@given(
+    st.dictionaries(KEYS | st.text(), ANYTHING | VALUES | st.lists(VALUES | ANYTHING), max_size=4)
+)
+@example({"ENV_FILE": "\0"})
+@example({"SECRETS_SOURCE": "a\0b"})
+@example(
+    {"KNOWN_NOISE": [{"match": "a{99999999999999999999}", "reason": "x", "until": "2999-01-01"}]}
+)
+@example({"KNOWN_NOISE": [{"match": "(" * 400, "reason": "x", "until": "2999-01-01"}]})
 def test_reading_any_dict_never_breaks(setting: dict[str, Any]) -> None:
     configuration, wrong = conf.read(setting)
     assert isinstance(configuration, conf.Configuration)
     unknown = setting.keys() - {item.name.upper() for item in fields(conf.Configuration)}
     assert len(wrong) >= len(unknown)
     assert all(said and remedy for said, remedy in wrong)
+    # What was read can be asked for what follows from it, and holds no NUL for a file system.
+    assert configuration.manage_path
+    assert configuration.template_path is None or configuration.template_path
+    for name in conf.PATHS:
+        assert "\0" not in str(getattr(configuration, name))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from rehearsal.env_file import KEPT, EnvFile, EnvFileError, keep, replace
 from tests.conftest import ROOT, wait_for
+from tests.fuzzing import cases
 
 KEYS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,8}", fullmatch=True)
 LETTERS = st.characters(exclude_characters="\0", exclude_categories=["Cs"])
@@ -102,6 +103,7 @@ def test_what_is_no_text_is_refused(data: bytes) -> None:
         EnvFile.parse(data)
 
 
+@cases(100)
 @given(st.text(LETTERS) | FILES)
 def test_any_text_is_read_and_kept(text: str) -> None:
     found = parse(text)
@@ -110,6 +112,7 @@ def test_any_text_is_read_and_kept(text: str) -> None:
         assert text[entry.start : entry.end].strip("'\"") or not entry.value
 
 
+@cases(100)
 @given(FILES, st.dictionaries(KEYS, VALUES, max_size=4))
 @example("A=1", {"A": "", "B": "two words"})
 @example("\ufeff", {"A": "x"})

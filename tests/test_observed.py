@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from hypothesis import given
-from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from rehearsal import conf
 from rehearsal.observed import SINCE, KnownNoise, LogSource, Monitor, PageName, web_address
+from tests.fuzzing import cases
 
 NOISE = {"match": "FieldError", "reason": "ticket 7", "until": "2999-01-01"}
 MONITOR = {"kind": "prometheus", "url": "http://prometheus:9090/"}
@@ -68,7 +68,7 @@ ANY = st.recursive(
 )
 
 
-@hypothesis(deadline=None, max_examples=40)
+@cases(40)
 @given(ANY)
 def test_any_value_is_read_or_refused(value: object) -> None:
     for read in READERS:

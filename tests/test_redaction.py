@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rehearsal.redaction import REDACTED, UNIT, PlainStream, Redactor, plain
+from tests.fuzzing import cases
 
 KEY = "\n".join(
     [
@@ -146,7 +147,7 @@ LINES = st.lists(
 ).map("\n".join)
 
 
-@settings(deadline=None, max_examples=300)
+@cases(300)
 @given(text=LINES, places=st.lists(st.integers(min_value=0), max_size=20))
 def test_pieces_give_what_the_whole_gives(text: str, places: list[int]) -> None:
     redactor = Redactor(SECRETS)
@@ -225,7 +226,7 @@ def test_plain() -> None:
     )
 
 
-@settings(max_examples=500)
+@cases(500)
 @given(
     text=st.text(alphabet="ab[];0m \x1b\r\n\x07\\\x9b\x00é", max_size=60),
     places=st.lists(st.integers(min_value=0), max_size=10),

@@ -158,8 +158,12 @@ def ask(
         unsaid.stop = report.stop
         ran = manage(unsaid, asked, timeout=timeout)
         if ran.code == 0 and answer.is_file():
-            found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-            return found
+            if isinstance(found := _read(answer), dict):
+                return found
+            raise Failed(
+                f"manage.py {question[0]} was expected to answer in JSON, and did not: let the "
+                "project's manage.py have the same release of rehearsal as this worker."
+            )
     report.write(unsaid.output)
     if report.stop.is_set():
         raise Inconclusive("Stopped before anything was done.")
@@ -168,6 +172,13 @@ def ask(
         f"{configuration().manage_path.parent}; the settings it uses need 'rehearsal' in "
         "INSTALLED_APPS."
     )
+
+
+def _read(answer: Path) -> object:
+    try:
+        return json.loads(answer.read_bytes())
+    except (ValueError, RecursionError):
+        return None
 
 
 def _conditions(arguments: Sequence[str]) -> list[str]:

@@ -71,6 +71,8 @@ class Seen:
     built_seconds: float = 0.0
     at: str = ""
     finished: bool = False
+    unreadable: str = ""
+    """Why something that the plugin told cannot be read; it was written by somebody else."""
     errors: list[str] = field(default_factory=list)
     last: str = ""
     _offset: int = 0
@@ -96,7 +98,10 @@ class Seen:
                 if not line.endswith(b"\n"):
                     break
                 self._offset += len(line)
-                self._take(json.loads(line))
+                try:
+                    self._take(json.loads(line))
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+                    self.unreadable = f"{type(error).__name__}: {error}"[:200]
 
     def _take(self, event: dict[str, Any]) -> None:
         node = str(event.get("node", ""))
@@ -270,8 +275,8 @@ def listed(entries: list[str]) -> str:
 def passed_in(junit: Path) -> int:
     """How many tests a JUnit report shows as passed.
 
-    Raises ValueError when it is too large or declares a document type (which could hold an entity
-    bomb), ExpatError when it is no XML, OSError when it is not there.
+    Raises ValueError when it is too large, declares a document type (which could hold an entity
+    bomb) or is of no known encoding, ExpatError when it is no XML, OSError when it is not there.
     """
     if not junit.exists():
         raise ValueError("there is none")
@@ -295,6 +300,9 @@ def passed_in(junit: Path) -> int:
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler = start, end
     parser.StartDoctypeDeclHandler = refuse
-    with junit.open("rb") as stream:
-        parser.ParseFile(stream)
+    try:
+        with junit.open("rb") as stream:
+            parser.ParseFile(stream)
+    except LookupError as error:
+        raise ValueError(str(error)) from None
     return passed

@@ -160,6 +160,12 @@ def _judge(seen: Seen, finished: Finished, junit: Path, python: str, timeout: in
     # One witness is enough to fail; to pass takes both.
     if seen.failures or seen.not_collected or code:
         raise Failed(_failures(seen, code))
+    if seen.unreadable or not (seen.about and seen.finished):
+        why = seen.unreadable or "its first word or its last is missing"
+        raise Inconclusive(
+            f"What pytest's plugin tells of the run cannot be read ({why}), though it "
+            f"told of {seen.tally()}: no test may write into the files of the run."
+        )
     if len(seen.ended) != seen.selected:
         raise Inconclusive(
             f"Pytest ended after {len(seen.ended)} of {seen.selected} selected tests, though with "
@@ -214,7 +220,7 @@ def _nothing(seen: Seen, python: str) -> str:
     about, remedy = seen.about, "Correct the command in the line."
     parts = [line for line in seen.errors if line.startswith("ERROR: ")]
     if seen.deselected:
-        options = {"-m": about["markers"], "-k": about["keywords"]}
+        options = {"-m": about.get("markers"), "-k": about.get("keywords")}
         asked = " and ".join(f"{option} {what!r}" for option, what in options.items() if what)
         parts.append(f"{seen.deselected} deselected" + (f" by {asked}" if asked else ""))
         remedy = "Give some test the mark or name that is asked for, or correct the command."
@@ -230,7 +236,7 @@ def _nothing(seen: Seen, python: str) -> str:
         errors = _count(seen.not_collected, "error")
         parts.append(f"{errors} during collection: {listed(seen.not_collected)}")
         remedy = "Make these modules importable, or name in the line the files that count."
-    if about["collect_only"] or about["setup_only"]:
+    if about.get("collect_only") or about.get("setup_only"):
         parts.append("the options ask pytest only to collect or to plan")
         remedy = "Take --collect-only, --setup-only or --setup-plan out."
     if not parts:

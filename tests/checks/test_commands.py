@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rehearsal.checks.base import Failed
 from rehearsal.checks.commands import words
 from tests.checks.host import MANAGE, Host
+from tests.fuzzing import cases
 
 CHECK = "commands.ManagementCommand"
 
@@ -73,11 +74,13 @@ def test_without_manage_py_the_remedy_is_named(host: Host) -> None:
     assert "REHEARSAL['MANAGE']" in found.message
 
 
+@cases(100)
 @given(st.lists(st.text("ab -=$;'\"\\é", min_size=1), min_size=1))
 def test_a_line_gives_its_own_arguments(arguments: list[str]) -> None:
     assert words(f"Run `python manage.py {shlex.join(arguments)}` now.") == arguments
 
 
+@cases(100)
 @given(st.text("`'\" \\pm", max_size=30) | st.text())
 def test_any_other_line_is_a_sentence_with_the_remedy(line: str) -> None:
     with pytest.raises(Failed, match="`python manage.py migrate …`"):

@@ -109,7 +109,7 @@ def _understood(data: bytes) -> tuple[dict[str, str], str]:
             return {}, "are no lines of KEY=value; let it print those, or one JSON object"
     try:
         told = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}, "is no JSON object; let it print one, or lines of KEY=value"
     if not all(isinstance(value, str) for value in told.values()):
         return {}, "is a JSON object of more than texts; let it print the innermost object"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ class Alerts(Check):
                 _ASK[monitor.kind](_Server(monitor, report), seen, report)
             except NoAnswer as error:
                 seen.doubts.append(f"The {monitor.name} says nothing of its alerts: {error}.")
-            except (KeyError, TypeError, AttributeError, ValueError) as error:
+            except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
                 seen.doubts.append(
                     f"The {monitor.name} answered in a form that is not its interface's "
                     f"({type(error).__name__}: {error}): correct its url or kind."
@@ -203,6 +204,8 @@ def _rules(server: _Server, said: Mapping[str, Any], seen: Seen, report: Report)
     now = datetime.datetime.now(datetime.UTC)
     for group in said["groups"]:
         interval = float(group.get("interval") or 60)
+        if not 0 < interval < math.inf:
+            raise ValueError(f"the interval of {group['name']} is {interval}")
         for rule in group["rules"]:
             if rule.get("type", "alerting") != "alerting":
                 continue
@@ -222,6 +225,11 @@ def _rules(server: _Server, said: Mapping[str, Any], seen: Seen, report: Report)
                 seen.doubts.append(
                     f"The rule {name} was last evaluated {late:.0f} s ago, every {interval:.0f} s "
                     f"was expected: look at the {server.monitor.kind}, and at the clocks."
+                )
+            elif late < -60:
+                seen.doubts.append(
+                    f"The rule {name} was last evaluated {-late:.0f} s from now: put the clocks of "
+                    f"this worker and of the {server.monitor.kind} right."
                 )
     seen.rules += count
     return count

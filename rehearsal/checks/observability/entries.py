@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.utils import timezone
 
@@ -151,12 +152,21 @@ class Reader:
 
 
 def _traceback_in_json(line: str) -> list[str]:
+    texts = [
+        value
+        for value in json_object(line).values()
+        if isinstance(value, str) and TRACEBACK in value
+    ]
+    return texts[0].splitlines()[:BELONGING] if texts else []
+
+
+def json_object(line: str) -> dict[str, Any]:
+    """The JSON object that a line holds; empty where it holds none that can be read."""
     try:
         said = json.loads(line)
-    except ValueError:
-        return []
-    texts = [value for value in said.values() if isinstance(value, str) and TRACEBACK in value]
-    return texts[0].splitlines()[:BELONGING] if texts else []
+    except (ValueError, RecursionError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def counted(found: Counter[str], most: int = 3) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import re
 import secrets
 from collections import Counter
@@ -15,7 +14,7 @@ from rehearsal import request_log
 from rehearsal.checks.base import Check, Failed, Inconclusive, Report
 from rehearsal.checks.observability import sources
 from rehearsal.checks.observability.crawl import Visit, crawl
-from rehearsal.checks.observability.entries import Entry, counted
+from rehearsal.checks.observability.entries import Entry, counted, json_object
 from rehearsal.checks.observability.noise import Noise
 from rehearsal.conf import configuration
 from rehearsal.observed import LogSource
@@ -43,15 +42,14 @@ def request(entry: Entry) -> Request | None:
     if found := _REQUEST.search(entry.text):
         return Request(_without_query(found[2]), int(found[3]))
     if entry.text.lstrip().startswith("{"):
-        try:
-            said = json.loads(entry.text)
-        except ValueError:
-            return None
+        said = json_object(entry.text)
         path, status = said.get("path"), said.get("status")
-        if isinstance(path, str) and str(status).isdigit():
+        if isinstance(path, str) and re.fullmatch("[0-9]{3}", str(status)):
             took = said.get("seconds")
-            seconds = float(took) if isinstance(took, (int, float)) else None
-            return Request(_without_query(path), int(status), seconds)
+            # Of whole numbers Python's JSON reads some that are beyond any float.
+            known = isinstance(took, float) or (isinstance(took, int) and took < 86_400)
+            seconds = float(took) if known else None  # type: ignore[arg-type]
+            return Request(_without_query(path), int(str(status)), seconds)
     return None
 
 
@@ -61,10 +59,7 @@ def _without_query(path: str) -> str:
 
 def _path_of_error(entry: Entry) -> str:
     if entry.text.lstrip().startswith("{"):
-        try:
-            return str(json.loads(entry.text).get("path") or "no path")
-        except ValueError:
-            return "no path"
+        return str(json_object(entry.text).get("path") or "no path")
     found = _DJANGO.search(entry.text)
     return found[1] if found else "no path"
 

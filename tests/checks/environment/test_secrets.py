@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +19,11 @@ from rehearsal import conf
 from rehearsal.checks import base
 from rehearsal.checks.environment import SecretsSynced, survey
 from rehearsal.checks.environment.secrets import is_placeholder, is_queue_or_api
+from rehearsal.checks.environment.secrets_source import _understood
 from rehearsal.env_file import EnvFile
 from tests.checks.environment.test_services import host, records, server, worker  # noqa: F401
 from tests.checks.host import SETTINGS, Answer, Host
+from tests.fuzzing import ANYTHING, cases, corpus
 
 CHECK = "environment.SecretsSynced"
 LINE = "Sync `.env.staging` secrets with latest queue/API credentials."
@@ -249,6 +252,24 @@ def test_any_value_is_classified(value: str) -> None:
     for key in ("API_KEY", "CELERY_BROKER_URL", "OTHER"):
         assert is_queue_or_api(key, value) in (True, False)
         assert is_placeholder(key, value) in (True, False)
+
+
+@cases(40)
+@given(
+    st.binary(max_size=60)
+    | st.dictionaries(st.text(), ANYTHING).map(lambda d: json.dumps(d).encode())
+)
+def test_whatever_a_command_prints_is_values_or_a_problem(data: bytes) -> None:
+    values, problem = _understood(data)
+    assert all(isinstance(value, str) for value in values.values())
+    assert not (values and problem)
+
+
+@pytest.mark.parametrize("file", corpus("secrets"))
+def test_what_is_printed_and_holds_no_values_is_a_problem(file: Path) -> None:
+    values, problem = _understood(file.read_bytes())
+    assert not values
+    assert "let it print" in problem
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,15 @@ from typing import Any
 
 import pytest
 from django.test import override_settings
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from rehearsal.checks.base import Outcome, Rehearsed, Report
-from rehearsal.checks.observability import Alerts
+from rehearsal.checks.observability import Alerts, alerts
 from rehearsal.conf import redactor
 from tests.checks.projects import Result
 from tests.conftest import wait_for
+from tests.fuzzing import ANYTHING, altered, cases, corpus
 
 FIRES = "vector(1) == 1"
 QUIET = "vector(0) == 1"
@@ -412,3 +415,98 @@ def test_grafana(
         assert look(monitor).verdict == "inconclusive"
         monkeypatch.delenv("GRAFANA_TOKEN")
         assert "GRAFANA_TOKEN" in look(monitor).why
+
+
+# Whatever a monitor answers
+
+
+LABELS = {"alertname": "Down", "job": "site", "instance": "web:1", "environment": "staging"}
+HEALTHY = {
+    "targets": {
+        "status": "success",
+        "data": {"activeTargets": [{"labels": LABELS, "health": "up", "lastError": ""}]},
+    },
+    "rules": {
+        "status": "success",
+        "data": {
+            "groups": [
+                {
+                    "name": "site",
+                    "interval": 60,
+                    "rules": [
+                        {
+                            "type": "alerting",
+                            "name": "Down",
+                            "health": "ok",
+                            "lastEvaluation": "2999-01-01T00:00:00.123456789Z",
+                        }
+                    ],
+                }
+            ]
+        },
+    },
+    "alerts": {"status": "success", "data": {"alerts": []}},
+}
+ALERT = {
+    "labels": {"alertname": "Watchdog"},
+    "status": {"state": "active", "silencedBy": ["one"], "inhibitedBy": []},
+}
+SILENCE = {"id": "one", "comment": "known", "createdBy": "amina", "endsAt": "2999-01-01T00:00:00Z"}
+MANAGER = {
+    "status": {"cluster": {"status": "ready"}},
+    "alerts": [ALERT],
+    "silences": [SILENCE],
+    "rules": HEALTHY["rules"],
+}
+URL = "http://monitor.example"
+
+
+def answered(answers: dict[str, Any], kind: str) -> Result:
+    """What the check makes of answers, by the last word of the path that is asked for."""
+
+    def get_json(url: str, headers: object) -> Any:
+        return answers[url.partition("?")[0].rpartition("/")[2]]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(alerts, "get_json", get_json)
+        return look({"kind": kind, "url": URL})
+
+
+def now_evaluated(document: Any) -> Any:
+    at = datetime.datetime.now(datetime.UTC).isoformat()
+    return json.loads(json.dumps(document).replace("2999-01-01T00:00:00.123456789Z", at))
+
+
+@st.composite
+def altered_once(draw: Any) -> tuple[str, dict[str, Any]]:
+    kind = draw(st.sampled_from(["prometheus", "alertmanager", "grafana"]))
+    answers = dict(HEALTHY if kind == "prometheus" else MANAGER)
+    name = draw(st.sampled_from(sorted(answers)))
+    return kind, {**answers, name: altered(now_evaluated(answers[name]), draw)}
+
+
+@cases(60)
+@given(altered_once())
+def test_any_answer_is_an_outcome(case: tuple[str, dict[str, Any]]) -> None:
+    kind, answers = case
+    assert answered(answers, kind).verdict in {"passed", "failed", "inconclusive"}
+
+
+@cases(30)
+@given(ANYTHING, ANYTHING, ANYTHING, st.sampled_from(["prometheus", "alertmanager", "grafana"]))
+@example([], [], [], "alertmanager")
+def test_rubbish_from_a_monitor_is_no_pass(one: Any, two: Any, three: Any, kind: str) -> None:
+    answers = {"targets": one, "rules": two, "alerts": three, "status": two, "silences": one}
+    assert answered(answers, kind).verdict != "passed"
+
+
+@pytest.mark.parametrize("file", corpus("alerts"))
+def test_an_answer_that_once_broke_it_is_inconclusive(file: Path) -> None:
+    kept = json.loads(file.read_bytes())
+    base = HEALTHY if kept["kind"] == "prometheus" else MANAGER
+    result = answered({**base, **kept["answers"]}, kept["kind"])
+    assert result.verdict == "inconclusive", result.why
+
+
+def test_what_is_altered_is_well_before() -> None:
+    assert answered(now_evaluated(HEALTHY), "prometheus").verdict == "passed"

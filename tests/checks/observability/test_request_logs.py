@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,14 +14,18 @@ from django.contrib.auth import get_user_model
 from django.contrib.sessions.models import Session
 from django.test import RequestFactory, override_settings
 from django.test.testcases import LiveServerThread, _StaticFilesHandler
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from rehearsal import request_log
 from rehearsal.checks.base import Outcome, Rehearsed, Report
 from rehearsal.checks.observability import RequestLogs, request_logs
 from rehearsal.checks.observability.entries import Entry, Reader
+from rehearsal.checks.observability.request_logs import Said
 from rehearsal.conf import redactor
 from tests.checks.observability.test_sources import NOW, SINCE, line
 from tests.checks.projects import Result
+from tests.fuzzing import ANYTHING, cases, corpus
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"])
 Look = Callable[..., Result]
@@ -206,3 +211,43 @@ def test_the_handlers_file_is_rotated_and_never_breaks_a_request(
         assert files == ["requests.log", "requests.log.1"]
         assert "line 9" in request_log.path().read_text()
         assert request_log.path().stat().st_mode & 0o777 == 0o600
+
+
+# Whatever a log holds
+
+
+ENTRIES = st.builds(
+    lambda moment, level, rest: f"{moment} {level} {rest}",
+    st.sampled_from(["2026-03-01 10:00:00", "2026-03-01T10:00:00.5Z", "9999-12-31 23:59:59", ""]),
+    st.sampled_from(["INFO", "ERROR", ""]),
+    st.text(max_size=30) | st.sampled_from(['"GET /a HTTP/1.1" 500', "Traceback (most recent"]),
+) | ANYTHING.map(lambda said: json.dumps({"at": "2026-03-01T10:00:00Z", "status": 500, "x": said}))
+FIELDS = st.fixed_dictionaries(
+    {"at": st.just("2026-03-01T10:00:00Z"), "path": ANYTHING | st.just("/a")},
+    optional={"status": ANYTHING | st.just(500), "seconds": ANYTHING, "level": ANYTHING},
+).map(json.dumps)
+MOMENT = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
+
+
+def taken(lines: list[str]) -> Said:
+    reader = Reader(MOMENT, MOMENT + datetime.timedelta(days=1))
+    said = Said("rehearsal-run-x", 3.0)
+    for entry in [*reader.take(lines), *reader.end()]:
+        said.take(entry)
+    return said
+
+
+@cases(60)
+@given(st.lists(ENTRIES | FIELDS | st.text(max_size=40), max_size=5))
+@example(['{"at": "2026-03-01T10:00:00Z", "path": "/a", "status": "\u00b2"}'])
+@example([f'{{"at": "2026-03-01T10:00:00Z", "path": "/a", "status": 5, "seconds": {10**400}}}'])
+def test_any_line_is_read_and_an_error_among_them_is_seen(lines: list[str]) -> None:
+    wrong = '2026-03-01T11:00:00Z x "GET /broken HTTP/1.1" 500 -'
+    assert taken([*lines, wrong]).failed["/broken"] == 1
+
+
+@pytest.mark.parametrize("file", corpus("logs"))
+def test_a_log_that_once_broke_it_is_read(file: Path) -> None:
+    wrong = '2026-03-01T11:00:00Z x "GET /broken HTTP/1.1" 500 -'
+    said = taken([*file.read_text().splitlines(), wrong])
+    assert said.wrong["/broken"] == 1

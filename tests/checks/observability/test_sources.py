@@ -19,6 +19,7 @@ from rehearsal.checks.observability import sources
 from rehearsal.checks.observability.entries import Entry, moment
 from rehearsal.observed import LogSource
 from rehearsal.redaction import Redactor
+from tests.fuzzing import cases
 
 NOW = datetime.datetime.now(datetime.UTC)
 SINCE = NOW - datetime.timedelta(minutes=5)
@@ -218,7 +219,7 @@ def test_the_moments_of_common_logs_are_read(text: str, expected: str | None) ->
     assert found == (datetime.datetime.fromisoformat(expected) if expected else None)
 
 
-@hypothesis(max_examples=50, deadline=None)
+@cases(50)
 @given(st.text())
 def test_any_line_has_a_moment_or_none(text: str) -> None:
     found = moment(text, NOW)
