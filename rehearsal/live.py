@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -130,12 +131,16 @@ async def _events(view: View) -> AsyncIterator[str]:
                 return
             if sent is None:
                 return
-            data = "".join(f"data: {line}\n" for line in sent.html.splitlines() if line.strip())
-            yield f"id: {sent.version}\nevent: changes\n{data}\n"
+            yield f"id: {sent.version}\nevent: changes\n{data(sent.html)}\n"
             if not sent.live:
                 yield "event: end\ndata: \n\n"
                 return
             view = replace(view, seen=sent.version)
+
+
+def data(html: str) -> str:
+    """A text as lines of an event, its empty ones too: whoever joins them has the same text."""
+    return "".join(f"data: {line}\n" for line in re.split("\r\n|\r|\n", html))
 
 
 class Watch:

@@ -110,8 +110,12 @@ def test_nested_items_come_in_document_order() -> None:
 
 def test_continuation_lines_belong_to_the_text() -> None:
     assert texts("- [ ] a", "  b", "lazy", "", "  another paragraph", "- [ ]", "  c") == [
-        "a b lazy",
+        "a b lazy another paragraph",
         "c",
+    ]
+    assert texts("- [ ] a <!-- check: x.Y -->", "", "  two", "  - x", "", "  three", "- [ ] b") == [
+        "a two three",
+        "b",
     ]
     (item,) = under_heading("- [ ] a", "  b <!-- check: x.Y -->").items
     assert (item.text, item.check) == ("a b", "x.Y")
@@ -123,7 +127,7 @@ def test_continuation_lines_belong_to_the_text() -> None:
         ("```", "- [ ] no", "```"),
         ("~~~", "- [ ] no", "~~~"),
         ("text", "", "    - [ ] no"),
-        ("<div>", "- [ ] no", "</div>", ""),
+        ("<div>", "", "</div>", ""),
         ("<!--", "- [ ] no", "-->"),
         ("- a", "", "      - [ ] no"),
         ("- [link](x) `[ ]`", "- [ ](x)", "- [x][y]"),
@@ -155,6 +159,8 @@ def test_sections_take_their_own_numbers_where_all_have_one() -> None:
         ("## A\n- [ ] a\n  ~~~\n  - [ ] b\n- [ ] c\n", "Line 3: expected an end"),
         ("## A\n- [ ] a\n\n<!-- x\n\n- [ ] b\n", "Line 4: expected an end to what begins here"),
         ("## A\n- [ ] a\n\n<pre>\n\n- [ ] b\n", "Line 4: expected an end to what begins here"),
+        ("## A\n- [ ] a\n\n<div>\n- [ ] b\n</div>\n", "Line 4: expected no box in HTML"),
+        ("## A\n- [ ] a\n\n<details>\n<summary>x</summary>\n* [x] b\n", "Line 4: expected no box"),
         ("## A\n> - [ ] a\n", "Line 2: expected a plain list, found a box in a blockquote"),
         ("## A\n- [] a\n", "Line 2: expected `- [ ] text`"),
         ("## A\n- [ ] a\n  ---\n", "Line 2: expected `- [ ] text`"),
@@ -332,6 +338,9 @@ def test_a_reworded_line_takes_the_adopted_binding_and_says_so(
         "`pytest a.py` passes on the production server.",
         "If the feature is enabled, run `pytest a.py`.",
         "Run ``pytest 'a b'`` and read `x`.",
+        # More than the line in a paragraph below it.
+        "Apply migrations: `python manage.py migrate`.\n\n  Not before the office has closed.",
+        "Run `pytest -m smoke`.\n\n  Then restart the tunnel.",
     ],
 )
 def test_anything_else_is_a_persons(line: str) -> None:

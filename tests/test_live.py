@@ -13,11 +13,14 @@ from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
 from django.test import Client
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from rehearsal import tasks
+from rehearsal import live, tasks
 from rehearsal.models import CheckItem, Rehearsal
 from tests.browser.server import serving
 from tests.conftest import document
+from tests.fuzzing import cases
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"]),
@@ -67,6 +70,15 @@ class Stream:
             name, _, value = line.rstrip("\n").partition(": ")
             event[name] = event.get(name, "") + value
         return event
+
+
+@cases(60)
+@given(st.text(alphabet="a <\u2028\x0b: \n", max_size=30))
+@example("<pre>one\n\n  two\u2028\n</pre>")
+def test_an_event_holds_the_text_with_its_empty_lines(html: str) -> None:
+    # As the standard has it: lines end in \n alone, and one blank is no part of the value.
+    lines = live.data(html).removesuffix("\n").split("\n")
+    assert "\n".join(line.removeprefix("data: ") for line in lines) == html
 
 
 def begin(*checks: str) -> Rehearsal:

@@ -46,7 +46,8 @@ class Box:
 
     line: int
     column: int  # of the "["
-    text: str  # everything after the box, the binding comment included
+    text: str  # everything after the box in its paragraph, the binding comment included
+    more: tuple[str, ...]  # the item's further paragraphs
     ticked: bool
     text_end: int
     item_end: int
@@ -94,7 +95,7 @@ def scan(text: str) -> Iterator[Heading | Box]:
     said: dict[int, str] = {}  # by the level of a list item, its own text
     for index, token in enumerate(tokens):
         if token.type in ("fence", "html_block"):
-            _refuse_unclosed(token)
+            _refuse_swallowed(token)
         if token.type in ("list_item_open", "blockquote_open"):
             (items if token.type == "list_item_open" else quotes).append(token)
         elif token.type in ("list_item_close", "blockquote_close"):
@@ -141,7 +142,8 @@ def scan(text: str) -> Iterator[Heading | Box]:
         yield Box(
             line=line,
             column=column,
-            text=" ".join(part.strip() for part in token.content[box.end() :].split("\n")).strip(),
+            text=_joined(token.content[box.end() :]),
+            more=tuple(_further_paragraphs(tokens, index + 2, items[-1].level)),
             ticked=token.content[1] != " ",
             text_end=end,
             item_end=_span(items[-1])[1],
@@ -150,14 +152,29 @@ def scan(text: str) -> Iterator[Heading | Box]:
         )
 
 
+def _joined(content: str) -> str:
+    return " ".join(part.strip() for part in content.split("\n")).strip()
+
+
+def _further_paragraphs(tokens: list[Token], begin: int, level: int) -> Iterator[str]:
+    """The paragraphs from `begin` on that belong to the list item of that level itself."""
+    for index in range(begin, len(tokens)):
+        token = tokens[index]
+        if token.type == "list_item_close" and token.level == level:
+            return
+        if token.type == "paragraph_open" and token.level == level + 1:
+            yield _joined(tokens[index + 1].content)
+
+
 def _span(token: Token) -> tuple[int, int]:
     """First line and exclusive last line; every block token that opens something has them."""
     assert token.map is not None
     return token.map[0], token.map[1]
 
 
-def _refuse_unclosed(token: Token) -> None:
-    """A fence or a comment without an end takes every box after it out of the document."""
+def _refuse_swallowed(token: Token) -> None:
+    """A fence or a comment without an end takes every box after it out of the document, and so does
+    HTML up to the next empty line."""
     lines = token.content.split("\n")
     swallowed = next((line for line in lines if _ALMOST_ITEM.match(line)), None)
     if swallowed is None:
@@ -171,7 +188,11 @@ def _refuse_unclosed(token: Token) -> None:
         closed = "-->" in token.content if begins[1] else bool(_HTML_ENDS.search(token.content))
         closing = "-->" if begins[1] else "its end tag"
     else:
-        return
+        refuse(
+            _span(token)[0],
+            f"expected no box in HTML, found {quoted(swallowed)}, which Markdown does not read"
+            " there: leave an empty line before the list",
+        )
     if not closed:
         refuse(
             _span(token)[0],

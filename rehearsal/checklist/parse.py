@@ -75,8 +75,8 @@ class Checklist:
 def parse(text: str | bytes) -> Checklist:
     """Read a Markdown checklist; raises ChecklistError where it cannot be performed as written.
 
-    Boxes in code, HTML and comments are not items. A box in a blockquote, or one that only looks
-    like a box, is refused rather than dropped in silence.
+    Boxes in code and comments are not items. A box in a blockquote or in HTML, or one that only
+    looks like a box, is refused rather than dropped in silence.
     """
     if isinstance(text, bytes):
         text = _decoded(text)
@@ -122,6 +122,7 @@ def _item(section: int, number: int, box: Box) -> Item:
     text, check, options = _split_binding(box.text, box.line)
     if not text:
         refuse(box.line, "expected words after the box, found none: say what is to be done")
+    text = " ".join(part for part in (text, *box.more) if part)
     return Item(section, number, text, box.line, box.ticked, check, options, box.under)
 
 
