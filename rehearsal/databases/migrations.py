@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +15,7 @@ from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.exceptions import InconsistentMigrationHistory
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.migration import Migration
 from django.db.migrations.questioner import MigrationQuestioner
 from django.db.migrations.state import ProjectState
 
@@ -100,6 +102,60 @@ def code() -> dict[str, Any]:
         for app, found in sorted(detected.changes(graph=loader.graph).items()):
             changes += [f"{app}: {one.describe()}" for each in found for one in each.operations]
     return {"conflicts": conflicts, "changes": changes}
+
+
+def there_and_back(alias: str) -> dict[str, Any]:
+    """Apply what is unapplied in a database, then take it back, the last one first.
+
+    `irreversible` are those that say themselves that they cannot be taken back, `kept` what they
+    need; the way back goes past both. It ends at the first one that `failed`, which is a name and
+    an error, or None. `reversed` are names and seconds, `applied` counts what there was to apply.
+    """
+    began, back = 0.0, []
+
+    def follow(action: str, migration: Migration | None = None, *_: object) -> None:
+        nonlocal began
+        if action == "unapply_start":
+            began = time.monotonic()
+        elif action == "unapply_success" and migration:
+            name = f"{migration.app_label}.{migration.name}"
+            back.append({"name": name, "seconds": time.monotonic() - began})
+
+    executor = MigrationExecutor(connections[alias])
+    targets = executor.loader.graph.leaf_nodes()
+    # Of the others Django only records that they ran, as in `state`.
+    here = {app for app in executor.loader.migrated_apps if belongs(alias, app)}
+    plan = [one for one, _ in executor.migration_plan(targets) if one.app_label in here]
+    executor.migrate(targets)
+    executor = MigrationExecutor(connections[alias], follow)
+    irreversible = [one for one in plan if not all(each.reversible for each in one.operations)]
+    graph = executor.loader.graph
+    needed = {key for one in irreversible for key in graph.forwards_plan(_key(one))}
+    ways = [one for one in reversed(plan) if _key(one) not in needed]
+    failed = None
+    if ways:
+        try:
+            executor.migrate(targets, [(one, True) for one in ways])
+        except Exception as error:  # a migration's own code may raise anything
+            said = (str(error).splitlines() or [""])[0]
+            at = ways[len(back)]
+            failed = {
+                "name": f"{at.app_label}.{at.name}",
+                "error": f"{type(error).__name__}: {said}".rstrip(":. "),
+            }
+    return {
+        "applied": len(plan),
+        "reversed": back,
+        "irreversible": _names(map(_key, irreversible)),
+        "kept": _names(
+            _key(one) for one in plan if _key(one) in needed and one not in irreversible
+        ),
+        "failed": failed,
+    }
+
+
+def _key(migration: Migration) -> tuple[str, str]:
+    return migration.app_label, migration.name
 
 
 def belongs(alias: str, app: str) -> bool:

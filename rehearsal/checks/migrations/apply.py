@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from rehearsal.checks.migrations.effects import (
     recorded,
     session_variables,
 )
+from rehearsal.checks.migrations.reverse import take_back
 from rehearsal.checks.migrations.state import State, count, state
 from rehearsal.command import Ending
 from rehearsal.databases import describe, locks
@@ -38,8 +40,11 @@ class Apply(Check):
     """How long others may wait for a migration before a person has to accept it."""
     lock_timeout_seconds: int = 30
     """How long migrate waits for others' locks; 0 for ever."""
+    reverse: bool = False
+    """Whether the way back is tried too, on a copy restored from the rehearsal's snapshot."""
 
     def run(self, report: Report) -> None:
+        began = time.monotonic()
         arguments = words(report.line, "migrate")
         alias = _alias(arguments)
         report.progress("Reading the migrations of code and databases.")
@@ -68,6 +73,9 @@ class Apply(Check):
         except Outcome as outcome:
             raise Failed(f"migrate {ran.ending()}. What is applied is unknown: {outcome}") from None
         _judge(report, alias, before, after, ran, heard)
+        if self.reverse and planned:
+            ends = began + self.timeout - 60
+            take_back(report, alias, after.identities[alias], arguments, ends)
         if recorder:
             self._judge_waiting(report, recorder.effects)
 

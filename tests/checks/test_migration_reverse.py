@@ -1,0 +1,135 @@
+"""The way back is tried on a copy, and staging keeps what was applied to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from demo import servers
+from tests.checks.host import Answer, Host
+from tests.checks.planted import APPLY, NAME, Planted, chosen, on_postgresql, plant, sql
+from tests.databases.test_replacement import databases, execute
+
+PRODUCTION = f"{NAME}_production"
+SECTION_1 = f"""
+DATABASES["production"] = {{**DATABASES["default"], "NAME": "{PRODUCTION}"}}
+REHEARSAL |= {{
+    "FOLDER": HERE / "kept", "POSTGRESQL_BIN": "{servers.binaries()}",
+    "SOURCE": "production", "TARGET": "default",
+}}
+"""
+ON_SQLITE = """
+DATABASES["production"] = sqlite("production.sqlite3")
+REHEARSAL |= {"FOLDER": HERE / "kept", "SOURCE": "production", "TARGET": "default"}
+"""
+BROKEN = Planted("broken", 'migrations.RunPython(migrations.RunPython.noop, lambda a, b: a["x"])')
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+    with on_postgresql(tmp_path_factory.mktemp("host")) as host:
+        settings = host.path / "host" / "settings.py"
+        settings.write_text(settings.read_text() + SECTION_1)
+        yield host
+
+
+Applied = Callable[..., Answer]
+
+
+@pytest.fixture
+def applied(host: Host) -> Applied:
+    """Plant migrations, take a snapshot of what is before them, and apply them."""
+
+    def apply(*each: Planted, snapshot: bool = True) -> Answer:
+        execute(f"DROP DATABASE IF EXISTS {PRODUCTION} WITH (FORCE)")
+        plant(host, each, 100)
+        execute(f"CREATE DATABASE {PRODUCTION} TEMPLATE {NAME}")
+        host.manage("rehearsal_enroll", "--yes", NAME)
+        taken = host.perform("environment.Snapshot", "Take a snapshot.")
+        assert taken.status == "passed", taken.message
+        if not snapshot:
+            (folder,) = (host.path / "kept" / "snapshots" / "staging").iterdir()
+            (folder / "manifest.json").unlink()
+        return host.perform("migrations.Apply", APPLY, {"reverse": True})
+
+    return apply
+
+
+def columns() -> set[str]:
+    found = execute(
+        "SELECT column_name FROM information_schema.columns WHERE table_name = 'stock_item'", NAME
+    )
+    return {name for (name,) in found}
+
+
+def test_all_that_says_so_is_taken_back(applied: Applied) -> None:
+    """What cannot be taken back is passed by, with what it needs."""
+    answer = applied(
+        *chosen("foreign_key", "irreversible"),
+        Planted("more", 'migrations.AddField("item", "more", models.TextField(default=""))'),
+        *chosen("concurrent_index"),
+    )
+    assert answer.status == "passed", answer.message
+    assert "On a copy, 2 of 4 were taken back in " in answer.message
+    assert answer.message.endswith("; 1 cannot be.")
+    back = [line.partition(":")[0] for line in answer.facts["taken back on a copy"]]
+    assert back == ["stock.0005_concurrent_index", "stock.0004_more"]
+    assert answer.facts["cannot be taken back"] == ["stock.0003_irreversible"]
+    (kept,) = [facts for name, facts in answer.facts.items() if name.startswith("kept, ")]
+    assert kept == ["stock.0002_foreign_key"]
+    assert "migrations.reverse_seconds" in answer.numbers
+    # Staging itself went one way alone, and nothing is left of the copy.
+    assert {"more", "shelf_id"} <= columns()
+    assert not [name for name in databases() if "_rehearsal_" in name]
+
+
+@pytest.mark.long  # several processes of manage.py each
+def test_what_a_rollback_would_lose_is_told(applied: Applied) -> None:
+    column = sql("ALTER TABLE stock_item ADD forgotten integer")
+    answer = applied(Planted("forgets", column), *chosen("backfill"))
+    assert answer.status == "passed", answer.message
+    differs = " ".join(answer.facts["the copy then differs from the snapshot"])
+    assert "table public.stock_item has other contents" in differs
+    assert "forgotten" in differs
+
+
+def test_what_leads_back_to_the_very_same_differs_in_nothing(applied: Applied) -> None:
+    answer = applied(*chosen("index"))
+    assert answer.status == "passed", answer.message
+    assert answer.facts["the copy then differs from the snapshot"] == "in nothing"
+
+
+def test_a_reverse_that_breaks_fails_the_item(applied: Applied) -> None:
+    answer = applied(BROKEN, *chosen("index"))
+    assert answer.status == "failed"
+    assert "On a copy, stock.0002_broken says that it can be taken back, and could not" in (
+        answer.message
+    )
+    assert "TypeError" in answer.message and "after 1 others" in answer.message
+    assert not [name for name in databases() if "_rehearsal_" in name]
+
+
+@pytest.mark.long  # several processes of manage.py each
+def test_without_a_snapshot_nothing_was_seen(applied: Applied) -> None:
+    answer = applied(*chosen("index"), snapshot=False)
+    assert answer.status == "inconclusive"
+    assert "whether they can be taken back was not seen: There is no snapshot" in answer.message
+
+
+@pytest.mark.long  # several processes of manage.py each
+def test_on_sqlite(tmp_path: Path) -> None:
+    host = Host(tmp_path, {"HOST_DATABASE": "staging.sqlite3"})
+    settings = host.path / "host" / "settings.py"
+    settings.write_text(settings.read_text() + ON_SQLITE)
+    host.manage("migrate", "--database", "rehearsal", "rehearsal")
+    for name in ("staging.sqlite3", "production.sqlite3"):
+        host.manage("migrate", "stock", "0001", HOST_DATABASE=name)
+    host.manage("rehearsal_enroll", "--yes", str(tmp_path / "staging.sqlite3"))
+    taken = host.perform("environment.Snapshot", "Take a snapshot.")
+    assert taken.status == "passed", taken.message
+    answer = host.perform("migrations.Apply", APPLY, {"reverse": True})
+    assert answer.status == "passed", answer.message
+    assert "stock.0002_price" in " ".join(answer.facts["taken back on a copy"])
+    assert not list(tmp_path.glob("*scratch*"))
