@@ -20,15 +20,17 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parent.parent
-TICKS = 24
+TICKS = 16
 LIMITS = {"pushed": 0.3, "polled": 1.3}
 """Seconds aimed at, 95th percentile."""
 POLLERS_BESIDE_CHECKS = 200
-ROUNDS = 6
+ROUNDS = 4
+IDLE_SECONDS = 4
 
 
 def main() -> None:
@@ -41,7 +43,7 @@ def main() -> None:
         for name in ("project", "records"):
             postgresql.create(name)
         os.environ |= {
-            "DJANGO_SETTINGS_MODULE": "tests.browser.settings",
+            "DJANGO_SETTINGS_MODULE": "benchmarks._live_settings",
             "TEST_POSTGRESQL_URL": postgresql.url("postgres"),
             "TEST_REDIS_URL": redis.url(),
             "TEST_LEASE_SECONDS": "30",
@@ -60,7 +62,7 @@ def measure(folder: Path) -> None:
         call_command("migrate", app, database="rehearsal", verbosity=0)
     who = cookie()
     found: dict[tuple[str, int], list[float]] = {}
-    cost: dict[tuple[str, int], float] = {}
+    cost: dict[tuple[str, int], Cost] = {}
     with server("pushed", folder) as (address, pid):
         found["pushed to the painted frame", 1] = painted(address, who)
         for viewers in (1, 50, 300):
@@ -68,20 +70,21 @@ def measure(folder: Path) -> None:
                 "pushed", address, pid, who, viewers
             )
     with server("polled", folder) as (address, pid):
-        for viewers in (1, 50):
+        for viewers in (1, 50, 300):
             found["polled", viewers], cost["polled", viewers] = watched(
                 "polled", address, pid, who, viewers
             )
         slower = beside_checks(address, who)
     print(
-        f"{'':<30}{'viewers':>8}{'median':>9}{'95th':>8}{'at most':>9}{'CPU ms a viewer and s':>23}"
+        f"{'':<30}{'viewers':>8}{'median':>9}{'95th':>8}{'at most':>9}"
+        f"{'CPU ms':>9}{'queries':>9}{'connections':>13}   a viewer and second, the last in all"
     )
     for (way, viewers), seconds in found.items():
         limit = LIMITS[way.split()[0]]
-        spent = f"{cost[way, viewers]:.2f}" if (way, viewers) in cost else "-"
+        spent = str(cost.get((way, viewers), ""))
         print(
             f"{way:<30}{viewers:>8}{statistics.median(seconds):>9.3f}{worst(seconds):>8.3f}"
-            f"{limit:>9}{spent:>23}"
+            f"{limit:>9}{spent}"
         )
     print(
         f"24 checks beside {POLLERS_BESIDE_CHECKS} pollers take {slower:.2f} times as long as alone"
@@ -216,16 +219,14 @@ def latencies(viewers: list[dict[int, float]], ticks: list[tuple[int, float]]) -
     return found
 
 
-def watched(way: str, address: str, pid: int, who: str, viewers: int) -> tuple[list[float], float]:
-    """The seconds from each tick to each viewer, and the processor milliseconds that one viewer
-    took of the server in a second."""
+def watched(way: str, address: str, pid: int, who: str, viewers: int) -> tuple[list[float], Cost]:
+    """The seconds from each tick to each viewer, and what one viewer costs while nothing ticks."""
     rehearsal = begin()
     number = rehearsal.number  # type: ignore[attr-defined]
     process = crowd(way, address, number, who, viewers)
-    time.sleep(3)
-    before, since = spent(pid), time.monotonic()
+    time.sleep(3 + viewers / 100)
+    cost = idle(pid, viewers)
     ticks = list(tick(rehearsal))
-    cost = (spent(pid) - before) / (time.monotonic() - since) / viewers * 1000
     said, _ = process.communicate(timeout=60)
     arrivals = [{int(k): v for k, v in one.items()} for one in json.loads(said)]
     return latencies(arrivals, ticks), cost
@@ -242,6 +243,43 @@ def crowd(way: str, address: str, number: int, who: str, viewers: int) -> subpro
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+@dataclass
+class Cost:
+    """What a viewer takes while nothing changes, in a second."""
+
+    milliseconds: float
+    """Of the web server's processor time."""
+    queries: float
+    connections: int
+    """To the database, by all of the web server."""
+
+    def __str__(self) -> str:
+        return f"{self.milliseconds:>9.2f}{self.queries:>9.2f}{self.connections:>13}"
+
+
+def transactions() -> tuple[int, int]:
+    """Committed so far in all databases, where each query is one; and the open connections."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT sum(xact_commit)::int, (SELECT count(*)::int FROM pg_stat_activity WHERE"
+            " backend_type = 'client backend' AND datname IN ('project', 'records'))"
+            " FROM pg_stat_database WHERE datname IN ('project', 'records')"
+        )
+        committed, opened = cursor.fetchone()
+    return committed, opened - 2  # this process has two of its own
+
+
+def idle(pid: int, viewers: int) -> Cost:
+    before, since, (committed, _) = spent(pid), time.monotonic(), transactions()
+    time.sleep(IDLE_SECONDS)
+    seconds = time.monotonic() - since
+    later, opened = transactions()
+    each = viewers * seconds
+    return Cost((spent(pid) - before) / each * 1000, (later - committed) / each, opened)
 
 
 def spent(pid: int) -> float:
@@ -326,11 +364,16 @@ async def pushed(address: str, number: int) -> dict[int, float]:
     reader, writer = await asyncio.open_connection(at.hostname, at.port, limit=2**20)
     writer.write(request(f"/rehearsal/{number}/stream/?seen=0"))
     arrivals: dict[int, float] = {}
-    while line := await reader.readline():
-        if line.startswith(b"id: "):
-            arrivals.setdefault(int(line[4:]), time.time())
-        if line.startswith(b"event: end"):
-            break
+    unread = b""
+    # In large pieces, so that the viewers take little of the processors that the server needs.
+    while piece := await reader.read(2**18):
+        *events, unread = (unread + piece).split(b"\n\n")
+        for event in events:
+            if found := re.search(rb"^id: (\d+)$", event, re.MULTILINE):
+                arrivals.setdefault(int(found[1]), time.time())
+            if b"event: end" in event:
+                writer.close()
+                return arrivals
     writer.close()
     return arrivals
 

@@ -26,6 +26,12 @@ class Measured:
         return before, after
 
     @property
+    def differs(self) -> bool:
+        """Whether the two are not the same number, or one of them is missing."""
+        before, after = self.both
+        return before != after
+
+    @property
     def change(self) -> str:
         """By how much it grew, in per cent; empty where that says nothing."""
         if not (self.before and self.after and self.before.value):

@@ -24,20 +24,18 @@ from asgiref.sync import sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.db import Error, connections, router
 from django.http import (
-    Http404,
     HttpRequest,
     HttpResponse,
     HttpResponseBase,
     StreamingHttpResponse,
 )
 from django.shortcuts import get_object_or_404
-from django.template.loader import render_to_string
-from django.utils import timezone, translation
 from django.views.decorators.http import require_GET
 
-from rehearsal import page, views
+from rehearsal import views
 from rehearsal.access import permitted
 from rehearsal.models import Rehearsal
+from rehearsal.views import View
 
 logger = logging.getLogger(__name__)
 
@@ -57,22 +55,10 @@ AGAIN_MILLISECONDS = 1000
 
 
 @dataclass(frozen=True)
-class View:
-    """What a page shows and to whom; those with equal views are sent the same."""
+class Pushed:
+    """An event as it is written to every viewer, made once for all of them."""
 
-    number: int
-    seen: int
-    of: str
-    may: frozenset[str]
-    language: str
-    zone: str
-
-
-@dataclass(frozen=True)
-class Sent:
-    """A fragment, the version it brings a page to, and whether more may come."""
-
-    html: str
+    event: bytes
     version: int
     live: bool
 
@@ -99,18 +85,7 @@ def _enter(request: HttpRequest, number: int) -> View | HttpResponse:
     @permitted()
     def view(request: HttpRequest) -> HttpResponse:
         get_object_or_404(Rehearsal, pk=number)
-        # A browser that lost its connection says what it heard last.
-        seen = request.headers.get("Last-Event-ID") or request.GET.get("seen")
-        entered.append(
-            View(
-                number,
-                views.whole(seen, missing=-1),
-                request.GET.get("of", ""),
-                frozenset(name for name, yes in views.may(request).items() if yes),
-                translation.get_language() or "",
-                timezone.get_current_timezone_name(),
-            )
-        )
+        entered.append(View.of_request(request, number))
         return HttpResponse()
 
     refused = view(request)
@@ -118,11 +93,11 @@ def _enter(request: HttpRequest, number: int) -> View | HttpResponse:
     return entered[0] if entered else refused
 
 
-async def _events(view: View) -> AsyncIterator[str]:
+async def _events(view: View) -> AsyncIterator[bytes]:
     watch = _watch()
     ends = time.monotonic() + LONGEST_SECONDS
     with watch.watching(view.number):
-        yield f"retry: {AGAIN_MILLISECONDS}\n\n"
+        yield b"retry: %d\n\n" % AGAIN_MILLISECONDS
         while time.monotonic() < ends:
             try:
                 sent = await watch.next(view)
@@ -131,9 +106,9 @@ async def _events(view: View) -> AsyncIterator[str]:
                 return
             if sent is None:
                 return
-            yield f"id: {sent.version}\nevent: changes\n{data(sent.html)}\n"
+            yield sent.event
             if not sent.live:
-                yield "event: end\ndata: \n\n"
+                yield b"event: end\ndata: \n\n"
                 return
             view = replace(view, seen=sent.version)
 
@@ -151,7 +126,7 @@ class Watch:
         self._viewers: Counter[int] = Counter()
         self._versions: dict[int, int] = {}
         self._changed = asyncio.Event()
-        self._rendered: dict[View, tuple[float, asyncio.Future[Sent | None]]] = {}
+        self._rendered: dict[View, tuple[float, asyncio.Future[Pushed | None]]] = {}
         self._task: asyncio.Task[None] | None = None
         # One thread each, and so one connection: for looking and rendering, and for the sweep,
         # which may wait for a broker that is away.
@@ -172,7 +147,7 @@ class Watch:
                 del self._viewers[number]
                 self._versions.pop(number, None)
 
-    async def next(self, view: View) -> Sent | None:
+    async def next(self, view: View) -> Pushed | None:
         """What is new for a view, or after a while what the clock says; None when the rehearsal
         or the item is gone."""
         ends = time.monotonic() + QUIET_SECONDS
@@ -248,17 +223,10 @@ def _sweep(number: int) -> None:
         connections[router.db_for_read(Rehearsal)].close()
 
 
-def _render(view: View) -> Sent | None:
-    """The fragment for a view; None when there is nothing by that name any more."""
-    with translation.override(view.language or None), timezone.override(view.zone):
-        rehearsal = page.shown(view.number).first()
-        if rehearsal is None:
-            return None
-        overview = page.Overview(rehearsal)
-        try:
-            context = views.news(overview, seen=view.seen, of=view.of)
-        except Http404:
-            return None
-        context |= {"may": dict.fromkeys(view.may, True), "streamed": True}
-        html = render_to_string("rehearsal/rows.html", context)
-    return Sent(html, overview.rehearsal.version, overview.live)
+def _render(view: View) -> Pushed | None:
+    """What is new for a view as an event; None when there is nothing by that name any more."""
+    sent = views.fragment(view, streamed=True)
+    if sent is None:
+        return None
+    event = f"id: {sent.version}\nevent: changes\n{data(sent.html)}\n"
+    return Pushed(event.encode(), sent.version, sent.live)

@@ -38,6 +38,8 @@ from rehearsal.wording import SETTLED, VERDICTS, WORDS, anchor, duration, inline
 
 TAIL = 4000
 """Characters of an item's output that are shown in its row: the last ones."""
+MOST_SEGMENTS = 100
+"""Parts that the bar of progress has at most: it comes with every change."""
 WITHOUT_WORKER_AFTER = 10
 """Seconds an item stays queued with nothing running before the page asks for a worker."""
 
@@ -267,6 +269,14 @@ class Overview:
     def timeline(self) -> Timeline:
         """When the items ran."""
         return timeline((row.item for row in self.rows), timezone.now())
+
+    @property
+    def segments(self) -> list[str]:
+        """The signs of the bar of progress: each item's, or the most urgent one of several."""
+        signs = [row.sign for row in self.rows]
+        each = -(-len(signs) // MOST_SEGMENTS)
+        parts = [set(signs[begin : begin + each]) for begin in range(0, len(signs), each)]
+        return [next(one for one in WORDS if one in part) for part in parts]
 
     @property
     def tally(self) -> list[tuple[str, str, int]]:

@@ -12,6 +12,7 @@ import math
 import sys
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 from django.apps import apps
@@ -20,8 +21,9 @@ from django.core.handlers.asgi import ASGIRequest
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, render
+from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.views.decorators.http import require_GET
 
 from rehearsal import comparison, conf, page, records, sealing, tasks
@@ -230,21 +232,106 @@ def rows(request: HttpRequest, number: int) -> HttpResponse:
     nothing_new = whole(request.GET.get("seen"), missing=-1) == version
     if nothing_new and closed_at is None and not _clock_is_late(request, started_at):
         return HttpResponse(status=204)
-    overview = page.Overview(get_object_or_404(page.shown(number)))
-    if nothing_new and closed_at and overview.live:
-        return HttpResponse(status=204)
-    status = 200 if overview.live else STOP_POLLING
-    return changes(request, overview, request.GET, status, max(pause, overview.poll_seconds))
+    if nothing_new and closed_at:
+        overview = page.Overview(get_object_or_404(page.shown(number)))
+        if overview.live:
+            return HttpResponse(status=204)
+    sent = _fragments.get(View.of_request(request, number), version, pause)
+    if sent is None:
+        raise Http404(f"Rehearsal {number} has no such item.")
+    return HttpResponse(sent.html, status=200 if sent.live else STOP_POLLING)
 
 
 def changes(
-    request: HttpRequest, overview: page.Overview, asked: QueryDict, status: int, pause: int = 0
+    request: HttpRequest, overview: page.Overview, asked: QueryDict, status: int
 ) -> HttpResponse:
-    """The fragment that brings a page from the version it has seen to the present one; `pause` are
-    the seconds until it asks again, if not its usual ones."""
+    """The fragment that brings a page from the version it has seen to the present one."""
     seen = whole(asked.get("seen"), missing=-1)
-    context = news(overview, seen=seen, of=asked.get("of", "")) | {"pause": pause}
+    context = news(overview, seen=seen, of=asked.get("of", ""))
     return _render(request, "rehearsal/rows.html", context, status)
+
+
+@dataclass(frozen=True)
+class View:
+    """What a page shows and to whom; those with equal views are sent the same."""
+
+    number: int
+    seen: int
+    of: str
+    may: frozenset[str]
+    language: str
+    zone: str
+
+    @classmethod
+    def of_request(cls, request: HttpRequest, number: int) -> View:
+        """The view of who asks for what is new."""
+        # A browser that lost its stream says what it heard last.
+        seen = request.headers.get("Last-Event-ID") or request.GET.get("seen")
+        return cls(
+            number,
+            whole(seen, missing=-1),
+            request.GET.get("of", ""),
+            frozenset(name for name, yes in may(request).items() if yes),
+            translation.get_language() or "",
+            timezone.get_current_timezone_name(),
+        )
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A fragment, the version it brings a page to, and whether more may come."""
+
+    html: str
+    version: int
+    live: bool
+
+
+def fragment(view: View, *, streamed: bool, pause: int = 0) -> Sent | None:
+    """What is new for a view; None when there is nothing by that name any more.
+
+    Without a token, since it is for many: the page has one for all its forms. `pause` are the
+    seconds until a page that polls asks again, unless it is to ask more rarely anyway.
+    """
+    with translation.override(view.language or None), timezone.override(view.zone):
+        rehearsal = page.shown(view.number).first()
+        if rehearsal is None:
+            return None
+        overview = page.Overview(rehearsal)
+        try:
+            context = news(overview, seen=view.seen, of=view.of)
+        except Http404:
+            return None
+        context |= {"may": dict.fromkeys(view.may, True), "streamed": streamed}
+        context["pause"] = max(pause, overview.poll_seconds)
+        html = render_to_string("rehearsal/rows.html", context)
+    return Sent(html, rehearsal.version, overview.live)
+
+
+class Fragments:
+    """Those rendered lately: the pages that poll a process and stand at the same version are
+    answered with one rendering."""
+
+    SECONDS = 2.0
+    """How long one is given out, so that the time it tells is right."""
+    MOST = 200
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[View, int], tuple[float, int, Sent | None]] = {}
+
+    def get(self, view: View, version: int, pause: int) -> Sent | None:
+        """The fragment that brings `view` to `version` or later; None as for `fragment`."""
+        now = time.monotonic()
+        kept = self._kept.get((view, pause))
+        if kept and kept[1] == version and now - kept[0] < self.SECONDS:
+            return kept[2]
+        sent = fragment(view, streamed=False, pause=pause)
+        if len(self._kept) >= self.MOST:
+            self._kept.clear()
+        self._kept[view, pause] = (now, sent.version if sent else version, sent)
+        return sent
+
+
+_fragments = Fragments()
 
 
 def news(overview: page.Overview, *, seen: int, of: str) -> dict[str, Any]:
@@ -281,7 +368,7 @@ class Pace:
     """How often pages may ask: once a second, and more rarely when many watch, so that watching
     takes little of a process that has other work."""
 
-    ASKED_A_SECOND = 20
+    ASKED_A_SECOND = 30
     WINDOW = 20.0
     """Seconds over which it is counted who watches."""
 

@@ -226,3 +226,12 @@ class Forks(Passes):
         if child := os.fork():
             os.waitpid(child, 0)
             raise Failed("The parent looked, and it is wrong: mend it.")
+
+
+@dataclass(frozen=True)
+class Floods(Passes):
+    """Writes 50 MB."""
+
+    def run(self, report: Report) -> None:
+        for number in range(700_000):
+            report.write(f"line {number} {'.' * 59}")

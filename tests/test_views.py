@@ -6,6 +6,7 @@ import datetime
 import html
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -731,3 +732,35 @@ def test_measurements_lose_nothing_that_is_whole_and_show_no_noise() -> None:
         "400 accounts", "1136550 bytes (1.1 MB)", "0.517 seconds", "0.0285 seconds",
         "1234.568 ms", "0 rows", "-3 rows",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("lines", [1, 24, 100, 101, 250])
+def test_the_bar_of_progress_has_a_part_for_each_line_or_the_most_urgent_of_several(
+    lines: int,
+) -> None:
+    rehearsal = begin(*["Passes"] * lines)
+    CheckItem.objects.filter(rehearsal=rehearsal).update(status=Status.PASSED)
+    CheckItem.objects.filter(rehearsal=rehearsal, position=lines - 1).update(status=Status.FAILED)
+    parts = page.Overview(page.shown(rehearsal.number).get()).segments
+    assert len(parts) == lines if lines <= page.MOST_SEGMENTS else len(parts) <= page.MOST_SEGMENTS
+    assert set(parts[:-1]) <= {"passed"} and parts[-1] == "failed"
+
+
+def test_pages_that_poll_and_stand_at_the_same_version_share_one_rendering(
+    django_assert_num_queries: Any,
+) -> None:
+    rehearsal = begin("Passes", "Ends how=action_required")
+    for item in rehearsal.items.all():
+        tasks.perform.apply((item.pk, item.attempt))
+    views._fragments = views.Fragments()
+    reader, confirmer = (
+        signed_in("view_rehearsal"),
+        signed_in("view_rehearsal", "confirm_checkitem"),
+    )
+    poll(reader, rehearsal, 0)
+    views._last_swept[rehearsal.number] = time.monotonic()
+    with django_assert_num_queries(1, using="rehearsal"):  # the version
+        again = poll(reader, rehearsal, 0)
+    assert b"confirm/" not in again.content
+    assert b"confirm/" in poll(confirmer, rehearsal, 0).content
+    assert b"csrfmiddlewaretoken" not in poll(confirmer, rehearsal, 0).content

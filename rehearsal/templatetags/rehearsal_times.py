@@ -22,7 +22,7 @@ def moment(at: datetime.datetime | None) -> SafeString | str:
         return ""
     here = timezone.localtime(at)
     return format_html(
-        '<time datetime="{}" title="{}">{} <span class="rehearsal-ago">{}</span></time>',
+        '<time datetime="{}" title="{}">{} <span class="rehearsal-ago">({})</span></time>',
         here.isoformat(),
         date_format(here, "j M Y, H:i:s e"),
         date_format(here, "j M Y, H:i"),
