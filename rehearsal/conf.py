@@ -345,8 +345,12 @@ def folder(*parts: str) -> Path:
     ignore = top / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n")
-    found = top.joinpath(*parts)
-    found.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = top
+    for part in parts:
+        # Each for itself: what mkdir makes on the way has the mode of the day, and `top` may be
+        # open to others where somebody else made it.
+        found = found / part
+        found.mkdir(mode=0o700, exist_ok=True)
     return found
 
 

@@ -9,6 +9,7 @@ Two nets, one behind the other:
   private keys, Django's password hashes, session cookies.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
@@ -195,8 +196,10 @@ def _spelling(secret: str) -> str:
         spellings.append("".join(f"%(?i:{byte:02x})" for byte in character.encode()))
         if character == " ":
             spellings.append(r"\+")
-        if not character.isascii():
-            spellings.append(re.escape(character.encode("unicode_escape").decode()))
+        if not (character.isascii() and character.isprintable()):
+            # As Python writes it, and as JSON does.
+            escaped = {character.encode("unicode_escape").decode(), json.dumps(character)[1:-1]}
+            spellings += [rf"(?i:{re.escape(one)})" for one in sorted(escaped)]
         pieces.append(f"(?:{'|'.join(spellings)})")
     pattern = "".join(pieces)
     return pattern if len(secret) >= 8 else rf"(?<!\w){pattern}(?!\w)"

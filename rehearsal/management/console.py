@@ -80,7 +80,7 @@ class Console:
         text = plain(item.text)  # a document must not steer the terminal
         self._write(begins, f"{sign} {item.ref} {status.label}: {text}{took}{said}")
         if self._annotates and status in ANNOTATIONS:
-            title = _property(f"{item.ref} {item.text}")
+            title = _property(f"{item.ref} {text}")
             self._write("", f"::{ANNOTATIONS[status]} title={title}::{_data(item.summary)}")
 
     def _bar(self, items: list[CheckItem]) -> None:

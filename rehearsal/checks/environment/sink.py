@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
-from urllib.request import urlopen
+from urllib.request import HTTPRedirectHandler, build_opener
 
 from django.conf import settings
 from django.core.mail.backends.filebased import EmailBackend
@@ -23,6 +24,16 @@ REMEDY = (
     "name in REHEARSAL['MAIL_SEEN_IN'] the folder or log file that captured mail is written to, or "
     "a mail catcher's search, such as http://mailpit:8025/api/v1/search?query=to:{address}"
 )
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """Asked is the address that was named, and no other that it points to."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+OPENER = build_opener(_NoRedirect)
 
 
 class Sink:
@@ -65,7 +76,7 @@ class Sink:
     def _search(self, address: str) -> str:
         url = self.how.replace("{address}", quote(address))
         try:
-            with urlopen(url, timeout=ANSWER_SECONDS) as response:
+            with OPENER.open(url, timeout=ANSWER_SECONDS) as response:
                 return str(response.read(LARGEST).decode("utf-8", "replace"))
         except (OSError, ValueError) as error:
             raise Inconclusive(

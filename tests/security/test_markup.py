@@ -1,0 +1,133 @@
+"""Markup and control characters in whatever others write, shown by a real browser without a policy.
+
+The page forbids scripts by its policy; here none is sent, so that only what we escape protects.
+"""
+
+# ruff: noqa: E501  a vector is read best on one line
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.contrib.staticfiles.handlers import StaticFilesHandler
+from django.test.testcases import LiveServerThread
+
+from rehearsal import plan, sealing, tasks
+from rehearsal.checks.base import Report
+from rehearsal.models import CheckItem, Choice, Rehearsal, Status, change
+from tests.browser.conftest import browser, window  # noqa: F401
+from tests.checks.projects import make_report
+
+pytestmark = [
+    pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"]),
+    pytest.mark.usefixtures("no_worker"),
+]
+
+RUN = "window.harmed=(window.harmed||0)+1"
+BREAK_OUT = [
+    "", "'>", '">', "</pre>", "</title>", "</textarea>", "</script>", "</style>", "-->", "</code>",
+    "</td></table>", "{{ x }}", "{% x %}", "&lt;", "\\\">", "'\"><b>",
+]  # fmt: skip
+HARM = [
+    f'<img src=x onerror="{RUN}" data-harm>', f'<svg onload="{RUN}" data-harm></svg>',
+    f"<script data-harm>{RUN}</script>", f'<a href="javascript:{RUN}" data-harm>x</a>',
+    f'<details open ontoggle="{RUN}" data-harm>x</details>', '<iframe srcdoc="x" data-harm></iframe>',
+    f'<form action="javascript:{RUN}" data-harm><button>x</button></form>',
+    '<meta http-equiv="refresh" content="0;url=/harmed" data-harm>', "<base href=//evil.example data-harm>",
+    '<div hx-get="/harmed" hx-trigger="load" data-harm>x</div>',
+    f'<div hx-on:htmx:load="{RUN}" data-harm>x</div>', '<link rel=stylesheet href="/harmed" data-harm>',
+    '<p id="item-1-1" hx-swap-oob="true" data-harm>x</p>', f'<math><mi xlink:href="javascript:{RUN}" data-harm>x',
+]  # fmt: skip
+VECTORS = [before + harm for before in BREAK_OUT for harm in HARM]
+ANSI = [
+    "\x1b[31mred", "\x1b]0;title\x07", "\x1b]8;;http://evil.example\x1b\\link\x1b]8;;\x1b\\", "\x9b2J",
+    "\x1b[2J\x1b[H", "\x1bc", "\x1b[8mhidden", "\x07\x08\x08", "a\rb", "\x1bPq#0\x1b\\", "\x00", "\x7f",
+]  # fmt: skip
+
+
+@pytest.fixture
+def site(browser: Any, transactional_db: None) -> Iterator[str]:  # noqa: F811
+    """The tests' project with no policy at all."""
+    thread = LiveServerThread("127.0.0.1", StaticFilesHandler)
+    thread.daemon = True
+    thread.start()
+    thread.is_ready.wait(timeout=20)
+    assert thread.error is None, thread.error
+    yield f"http://127.0.0.1:{thread.port}"
+    thread.terminate()
+
+
+def planted() -> Rehearsal:
+    """A rehearsal in which every text that somebody else writes holds every vector."""
+    lines = [
+        f"- [ ] {vector} <!-- check: tests.sample_checks.Ends -->\n" for vector in VECTORS[:40]
+    ]
+    rehearsal = tasks.start(f"## 1. {VECTORS[5]}\n" + "".join(lines), by=VECTORS[0], revision="abc")
+    everything = "\n".join(VECTORS)
+    for number, item in enumerate(rehearsal.items.all()):
+        vector = VECTORS[number]
+        item.output, item.summary, item.worker = everything, vector, vector[:200]
+        item.evidence = {vector: VECTORS, "one": vector}
+        item.note = vector
+        if number % 2:
+            item.status = Status.FAILED
+            item.waived_by, item.waiver_reason = vector[:200], vector
+            item.waived_at = rehearsal.started_at
+        else:
+            item.status, item.evidence = Status.ACTION_REQUIRED, {"to be acknowledged": VECTORS}
+        item.attempt = 1
+        item.save()
+        item.measurements.create(rehearsal=rehearsal, name=vector[:200], value=1, unit=vector[:40])
+    with change(rehearsal.number, VECTORS[1][:200]) as made:
+        for item in rehearsal.items.all()[:3]:
+            for vector in VECTORS:
+                made.note(vector, item=item)
+        made.vote(VECTORS[2][:200], Choice.NO_GO, VECTORS[3], sealing.outcomes(rehearsal))
+        made.rehearsal.cancelled_by = VECTORS[4][:200]
+    return rehearsal
+
+
+def test_there_are_two_hundred() -> None:
+    assert len(VECTORS) >= 200
+    assert len(set(VECTORS)) == len(VECTORS)
+
+
+def test_no_vector_becomes_a_part_of_a_page(window: Any) -> None:  # noqa: F811
+    rehearsal = planted()
+    at = f"/rehearsal/{rehearsal.number}/"
+    opened = window()
+    asked: list[str] = []
+    opened.page.on("request", lambda request: asked.append(request.url))
+    number = rehearsal.number
+    pages = ("", "items/1.1/", "items/1.2/", "report.html", f"../compare/{number}/{number}/", "../")
+    for path in [*pages, "../trends/"]:
+        if path.endswith("report.html"):  # handed out as a file, and opened from a disk
+            opened.page.set_content(opened.page.context.request.get(at + path).text())
+        else:
+            opened.page.goto(at + path)
+        assert opened.page.locator("[data-harm]").count() == 0, path
+        assert not opened.page.evaluate("window.harmed || 0"), path
+        if path == "items/1.2/":
+            text = opened.page.locator("pre").inner_text()
+            assert [vector for vector in VECTORS if vector not in text] == []
+    assert not [url for url in asked if "harmed" in url or "evil.example" in url]
+
+
+@pytest.mark.parametrize("place", ["output", "said", "evidence"])
+def test_no_check_steers_a_terminal_or_a_page(place: str) -> None:
+    made = make_report("A line.")
+    report = Report("A line.", made.rehearsal)
+    for text in ANSI:
+        report.write(f"before {text} after")
+        report.progress(f"before {text} after")
+        report.evidence("key", f"before {text} after")
+        told = {"output": report.output, "said": report.said, "evidence": str(report.facts["key"])}
+        assert all(letter.isprintable() or letter in "\n\t" for letter in told[place]), text
+
+
+def test_no_name_steers_a_terminal() -> None:
+    for text in ANSI:
+        with pytest.raises(plan.StartError):
+            tasks.start("## A\n- [ ] a\n", by=f"somebody {text}", revision="abc")
+    assert not CheckItem.objects.exists()
