@@ -20,7 +20,7 @@ ifeq ($(CI),true)
 export REHEARSAL_TEST_STRICT := 1
 endif
 
-.PHONY: help demo test long fuzz bench screenshots lint format clean
+.PHONY: help demo test long fuzz faults bench screenshots lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,9 +37,12 @@ long: system .venv/installed-test ## the tests that take minutes: more seeds, mo
 fuzz: system .venv/installed-test ## every reader on 10,000 cases of rubbish: many minutes
 	@$(RUN) -m pytest -n 2 -m fuzz --hypothesis-profile=long $(ARGS)
 
+faults: system .venv/installed-test ## every fault that is injected, long ones too; writes docs/proof.md
+	@$(RUN) -m pytest -n 2 -m fault --proof $(ARGS)
+
 bench: .venv/installed-bench ## one benchmark: NAME=orchestration|snapshot_restore|...
 	@case " $(BENCHMARKS) " in \
-	*" $(or $(NAME),none given) "*) $(RUN) -m benchmarks.$(NAME) ;; \
+	*" $(or $(NAME),none given) "*) $(RUN) -m benchmarks.$(NAME) $(SEEDS) ;; \
 	*) echo "NAME was expected to be one of: $(or $(BENCHMARKS),(there are none)); found: $(or $(NAME),none)." \
 	    "Try 'make bench NAME=$(or $(firstword $(BENCHMARKS)),orchestration)'." >&2; exit 2 ;; \
 	esac

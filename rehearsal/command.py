@@ -367,7 +367,7 @@ class _Output:
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._plain = PlainStream()
         self._redacted = redactor.stream()
-        self._line = ""
+        self._line: list[str] = []
 
     def feed(self, data: bytes) -> None:
         """Take a piece of output; no bytes are the end. What exceeds the limit is counted only."""
@@ -389,8 +389,8 @@ class _Output:
         else:
             last = self._plain.feed(self._decoder.decode(b"", final=True)) + self._plain.close()
             self._show(self._redacted.feed(last) + self._redacted.close())
-        if self._line:
-            self.say(self._line)
+        if any(self._line):
+            self.say("".join(self._line))
         if self._cut:
             self.say(f"… {self._cut} bytes more were cut")
         return self._cut
@@ -400,6 +400,9 @@ class _Output:
         self.say = lambda line: None
 
     def _show(self, text: str) -> None:
-        *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
+        # Pieces are joined once: a line without an end would be copied with each of them.
+        first, *rest = text.split("\n")
+        self._line.append(first)
+        for piece in rest:
+            line, self._line = "".join(self._line), [piece]
             self.say(line)

@@ -12,7 +12,8 @@ import os
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -21,6 +22,7 @@ from django.db import router, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from rehearsal import conf, history, plan, sealing
@@ -53,6 +55,10 @@ RING_AGAIN_AFTER = 5
 """Seconds a queued item waits unclaimed before its message counts as lost."""
 MAXIMUM_ATTEMPTS = 3
 """How often a check that is safe to repeat may lose its worker."""
+CANCELLED_BEFORE = 10
+"""How many earlier rehearsals are looked at for a cancelled command that still runs."""
+ANSWERS_WITHIN = 3
+"""Seconds in which a broker answers: one that is frozen takes connections and says nothing."""
 BROKER_ERRORS = (OperationalError, OSError, ImportError, KeyError, ValueError)
 """A broker that cannot be reached; the last three, an address that nobody can read."""
 
@@ -254,7 +260,7 @@ def _ring_after_commit(items: Iterable[CheckItem]) -> None:
 def _ring(messages: Iterable[tuple[int, int, int]]) -> None:
     queue = conf.configuration().queue
     try:
-        with current_app.producer_or_acquire() as producer:
+        with _broker() as connection, current_app.amqp.Producer(connection) as producer:
             for pk, attempt, timeout in messages:
                 # The project's global limits would kill a restore, so every message has its own.
                 perform.apply_async(
@@ -307,6 +313,7 @@ def _claim(pk: int, attempt: int, *, worker: str, task_id: str) -> CheckItem | N
     # Not a part of the query: joined tables would take the compare out of the compare-and-set.
     if item is None or item.rehearsal.environment != conf.configuration().environment:
         return None
+    _wait_for_cancelled(item.rehearsal)
     token = uuid.uuid4().hex
     claimed = waiting.update(
         status=Status.RUNNING,
@@ -320,6 +327,22 @@ def _claim(pk: int, attempt: int, *, worker: str, task_id: str) -> CheckItem | N
     item.status, item.token, item.worker = Status.RUNNING, token, worker
     item.started_at = timezone.now()
     return item if claimed else None
+
+
+def _wait_for_cancelled(rehearsal: Rehearsal) -> None:
+    """Wait until nothing runs any more of what was cancelled before this rehearsal.
+
+    Its worker needs a moment to end the command, and gives up the lease then. Nobody extends that
+    lease, so a worker that is gone too is waited for at most `lease_seconds`.
+    """
+    ending = CheckItem.objects.filter(
+        rehearsal__environment=rehearsal.environment,
+        rehearsal__lt=rehearsal.number,
+        rehearsal__gte=rehearsal.number - CANCELLED_BEFORE,
+        lease_expires_at__gt=Now(),
+    ).exclude(status=Status.RUNNING)
+    while ending.exists():
+        time.sleep(0.1)
 
 
 def _report(item: CheckItem) -> base.Report:
@@ -361,6 +384,8 @@ def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
     except SoftTimeLimitExceeded:
         return Status.FAILED, f"The check did not end within its {_timeout(item)} seconds."
     except (Exception, SystemExit) as error:
+        if isinstance(error, SystemExit) and _worker_ends(error):
+            raise  # not the check's doing: it is judged like any other that lost its worker
         report.write(traceback.format_exc())
         said = report.redact(f"{type(error).__name__}: {error}")
         return Status.FAILED, f"The check itself broke: {said}"
@@ -372,6 +397,12 @@ def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
         limit = f"{_timeout(item)} seconds"
         return Status.FAILED, f"The check ended after {took:.0f} seconds, and its limit is {limit}."
     return Status.PASSED, report.said or "Passed."
+
+
+def _worker_ends(error: SystemExit) -> bool:
+    """Whether it comes from the pool, whose handler takes the signal's number from 256 (a cold
+    shutdown), and not from the check."""
+    return isinstance(error.code, int) and -256 < error.code < 0
 
 
 def _timeout(item: CheckItem) -> int:
@@ -386,7 +417,10 @@ def _settle(item: CheckItem, status: Status, summary: str, report: base.Report, 
         values = {"summary": summary, "output": report.output, "evidence": report.facts}
         ended = {"token": "", "lease_expires_at": None, "finished_at": Now()}
         if not made.move(item, status, summary, **values, **ended):
-            return  # cancelled, or given to another worker
+            # Cancelled, or given to another worker; nothing of this attempt runs any more.
+            mine = CheckItem.objects.filter(pk=item.pk, attempt=item.attempt, token="")
+            mine.update(lease_expires_at=None)
+            return
         Measurement.objects.bulk_create(
             Measurement(
                 rehearsal_id=item.rehearsal_id,
@@ -467,12 +501,24 @@ def _ring_again(number: int) -> None:
         _ring([(one.pk, one.attempt, base.load(one.check_path).timeout) for one in lost])
 
 
+@contextmanager
+def _broker() -> Iterator[Connection]:
+    """A connection to the broker that waits for no answer longer than a few seconds.
+
+    Raises one of BROKER_ERRORS when there is no broker.
+    """
+    bounded = {"socket_timeout": ANSWERS_WITHIN, "socket_connect_timeout": ANSWERS_WITHIN}
+    redis = str(current_app.conf.broker_write_url or "").startswith(("redis", "sentinel"))
+    with current_app.connection_for_write(transport_options=bounded if redis else {}) as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, timeout=ANSWERS_WITHIN)
+        yield connection
+
+
 def queue_length() -> int | None:
     """How many messages the broker holds in our queue; None when it cannot say."""
     queue = conf.configuration().queue
     try:
-        with current_app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+        with _broker() as connection:
             try:
                 answer = connection.default_channel.queue_declare(queue=queue, passive=True)
                 return int(answer.message_count)
@@ -487,8 +533,7 @@ def queue_length() -> int | None:
 def consumers() -> list[str]:
     """The worker nodes that consume our queue; raises OperationalError without a broker."""
     try:
-        with current_app.connection_for_write() as connection:
-            connection.ensure_connection(max_retries=1, interval_start=0, timeout=3)
+        with _broker() as connection:
             inspect = current_app.control.inspect(timeout=1.0, connection=connection)
             queues = inspect.active_queues()
     except ValueError:  # its words would hold a part of the address, and that may be a password

@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from rehearsal.command import Command, CommandError, Ending, Finished, run
+from rehearsal.command import Command, CommandError, Ending, Finished, _Output, run
 from rehearsal.redaction import REDACTED, Redactor
 
 PROJECT = Path(__file__).parent.parent
@@ -177,6 +177,7 @@ def test_somebody_stops_it(tmp_path: Path) -> None:
     assert not any(map(alive, seen))
 
 
+@pytest.mark.fault("command that stops itself (SIGSTOP)", promised="it ends at its time")
 def test_a_stopped_process_ends_too(tmp_path: Path) -> None:
     finished, _ = shell("echo $$ > a.pid; kill -STOP $$; sleep 300", cwd=tmp_path, timeout=0.5)
     assert finished.ending is Ending.TIMED_OUT
@@ -184,6 +185,7 @@ def test_a_stopped_process_ends_too(tmp_path: Path) -> None:
     assert not alive(int((tmp_path / "a.pid").read_text()))
 
 
+@pytest.mark.fault("command that forks for ever, deaf to SIGTERM", promised="nothing of it is left")
 def test_children_that_keep_forking_end_too(tmp_path: Path) -> None:
     chain = """
         import os, signal
@@ -203,6 +205,7 @@ def test_children_that_keep_forking_end_too(tmp_path: Path) -> None:
     assert (tmp_path / "last.pid").read_text() == last
 
 
+@pytest.mark.fault("daemons in sessions of their own", promised="nothing of them is left")
 def test_what_it_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     script = "setsid sleep 300 & echo $! > a.pid; sleep 300 & echo $! > b.pid; echo out; exit 4"
     finished, lines = shell(script, cwd=tmp_path)
@@ -275,6 +278,9 @@ def test_an_escape_sequence_may_arrive_in_two_pieces() -> None:
     assert lines == [REDACTED]
 
 
+@pytest.mark.fault(
+    "200 MB of output, in lines and in one", promised="bounded memory; what was cut is said"
+)
 def test_much_output_costs_little() -> None:
     # In a process of its own, whose peak of memory is its own.
     program = f"""
@@ -419,6 +425,7 @@ def test_a_command_beside_us_may_end_by_itself() -> None:
 # --- Deaths -------------------------------------------------------------------------------------
 
 
+@pytest.mark.fault("owner of a command killed", promised="the command ends")
 def test_the_owner_is_killed(tmp_path: Path, owner: Callable[..., subprocess.Popen[str]]) -> None:
     process = owner("family('a')")
     pids = family(tmp_path / "a")
@@ -428,6 +435,7 @@ def test_the_owner_is_killed(tmp_path: Path, owner: Callable[..., subprocess.Pop
     assert gone([*pids, guard])
 
 
+@pytest.mark.fault("owner killed, its fork lives", promised="the command ends")
 def test_the_owner_is_killed_and_its_fork_lives(
     tmp_path: Path, owner: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -493,6 +501,7 @@ def test_one_owner_dies_and_the_other_goes_on(
     assert gone(second)
 
 
+@pytest.mark.fault("guard killed", promised="the exit code is unknown, never 0")
 def test_the_guard_is_killed(tmp_path: Path) -> None:
     results: list[tuple[Finished, list[str]]] = []
     script = "sleep 300 & echo $$ $! > a.pid; echo out; wait"
@@ -539,6 +548,7 @@ def test_the_guard_is_killed_and_its_end_of_the_socket_lives(tmp_path: Path) -> 
     assert (finished.code, finished.ending) == (None, Ending.LOST)
 
 
+@pytest.mark.fault("guard frozen", promised="the exit code is unknown, never 0")
 def test_the_guard_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rehearsal.command.END_SECONDS", 0.5)
     file = tmp_path / "a.pid"
@@ -586,6 +596,7 @@ def test_a_command_of_a_command_ends_too(
     assert gone(seen)
 
 
+@pytest.mark.fault("exit status stolen by another wait", promised="the code is the command's own")
 def test_a_stolen_exit_status_changes_nothing(owner: Callable[..., subprocess.Popen[str]]) -> None:
     process = owner("""
         stolen = []
@@ -659,3 +670,17 @@ def test_as_somebody_else_than_root(owner: Callable[..., subprocess.Popen[str]])
         assert gone(second)
         process.kill()
         assert gone(first)
+
+
+def test_a_line_without_an_end_costs_no_more_than_lines() -> None:
+    took = []
+    for piece in (b"x" * 1000, b"x" * 999 + b"\n"):
+        lines: list[str] = []
+        output = _Output(lines.append, Redactor([]), 60_000_000)
+        began = time.process_time()
+        for _ in range(20_000):
+            output.feed(piece)
+        output.close()
+        took.append(time.process_time() - began)
+        assert sum(map(len, lines)) >= 19_980_000
+    assert took[0] < 5 * took[1] + 0.5

@@ -131,6 +131,7 @@ def test_independent_checks_are_queued_together_and_an_exclusive_one_alone() -> 
     assert statuses(rehearsal) == ["passed"] * 4
 
 
+@pytest.mark.fault("messages doubled and late", promised="dropped")
 def test_a_doubled_or_late_message_is_dropped() -> None:
     rehearsal = begin("Passes")
     item = rehearsal.items.get()
@@ -250,6 +251,7 @@ def test_running_again_takes_what_depends_on_it_along(tmp_path: Path) -> None:
         tasks.rerun(rehearsal.number, by="tester", ref="1.9")
 
 
+@pytest.mark.fault("eight starts at once", promised="one rehearsal, seven refusals")
 def test_one_rehearsal_is_open_at_a_time() -> None:
     results: list[object] = []
 
@@ -336,6 +338,7 @@ def test_a_cancelled_rehearsal_is_decided_at_once() -> None:
     begin("Passes")
 
 
+@pytest.mark.fault("claim in the middle of a cancel", promised="it is cancelled too")
 def test_what_is_claimed_while_the_cancel_reads_is_cancelled_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -368,6 +371,7 @@ def test_what_is_claimed_while_the_cancel_reads_is_cancelled_too(
     ]  # fmt: skip
 
 
+@pytest.mark.fault("journal changed or shortened", promised="the entry at which it breaks is named")
 def test_the_journal_shows_what_was_changed_in_it() -> None:
     rehearsal = begin("Passes", "Ends")
     work(rehearsal)
@@ -384,6 +388,9 @@ def test_the_journal_shows_what_was_changed_in_it() -> None:
     assert first_broken_event(rehearsal) == 3
 
 
+@pytest.mark.fault(
+    "check beyond its time", promised="failed at its limit; what needs it is skipped"
+)
 def test_real_workers_bring_every_item_to_an_end(worker: WorkerProcess) -> None:
     rehearsal = begin("Passes", "Runs line='echo hello'", "TakesForEver", "PassesAfterAll")
     wait_for(lambda: Rehearsal.objects.get(pk=rehearsal.pk).verdict != Verdict.RUNNING, 60)
@@ -392,6 +399,7 @@ def test_real_workers_bring_every_item_to_an_end(worker: WorkerProcess) -> None:
     assert "did not end within its 1 seconds" in rehearsal.items.get(number=3).summary
 
 
+@pytest.mark.fault("pass after the time was over", promised="failed")
 def test_a_pass_after_its_time_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tasks, "SOFT_AFTER", 0)
     item = performed("PassesTooLate")
@@ -399,6 +407,7 @@ def test_a_pass_after_its_time_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "ended after 1 seconds, and its limit is 1 seconds" in item.summary
 
 
+@pytest.mark.fault("no time limits from Celery", promised="the heartbeat ends the check")
 def test_a_check_is_stopped_after_its_time_also_where_celery_sets_no_limit(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -406,6 +415,7 @@ def test_a_check_is_stopped_after_its_time_also_where_celery_sets_no_limit(
     assert performed("WaitsToBeStopped").summary == "It was stopped: let it take less time."
 
 
+@pytest.mark.fault("check that forks", promised="its child settles nothing")
 def test_a_child_that_a_check_forked_settles_nothing(worker: WorkerProcess) -> None:
     rehearsal = begin("Forks")
     wait_for(lambda: Rehearsal.objects.get(pk=rehearsal.pk).verdict != Verdict.RUNNING)
@@ -420,6 +430,7 @@ def performed(check: str) -> CheckItem:
     return item
 
 
+@pytest.mark.fault("cancel of a running command", promised="the command is ended")
 def test_cancelling_kills_the_command_that_runs(worker: WorkerProcess, tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     line = f"while true; do touch {alive}; sleep 0.1; done"

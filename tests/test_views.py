@@ -689,6 +689,9 @@ def project_database_away(no_worker: None) -> Iterator[None]:
 
 
 @pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"])
+@pytest.mark.fault(
+    "project's database away, page asked for", promised="503 with Retry-After, no 500"
+)
 def test_while_the_projects_database_is_swapped_the_page_asks_for_patience(
     client: Client, no_worker: None, request: pytest.FixtureRequest
 ) -> None:

@@ -18,6 +18,10 @@ from rehearsal.redaction import plain
 OUTPUT_LIMIT = 256 * 1024
 """Characters of output kept for an item: its beginning and, mostly, its end."""
 HEAD = OUTPUT_LIMIT // 4
+LONGEST_LINE = HEAD // 4
+"""Characters of a single line that are kept: one alone must not push out all others."""
+LONGEST_FACT, MOST_ENTRIES = 10_000, 1_000
+"""Characters of a fact or of an entry of it, and entries, that are kept of the evidence."""
 LONGEST_NAME, LONGEST_UNIT = 200, 40
 """Characters of a measurement's name and unit that the records hold."""
 
@@ -171,7 +175,7 @@ class Report:
 
     def write(self, line: str) -> None:
         """Add a line to the item's output."""
-        line = self.redact(line).rstrip("\n") + "\n"
+        line = _bounded(self.redact(line).rstrip("\n"), LONGEST_LINE) + "\n"
         with self._lock:
             if not self._tail and self._head_size + len(line) <= HEAD:
                 self._head.append(line)
@@ -207,12 +211,18 @@ class Report:
     def evidence(self, key: str, value: str | int | float | bool | list[str]) -> None:
         """Record a fact that the tick stands on, in words a stranger can check.
 
-        Raises TypeError or ValueError for what the records cannot hold.
+        What is longer than the records shall hold is cut, and says so. Raises TypeError or
+        ValueError for what they cannot hold.
         """
         if isinstance(value, str):
-            value = self.redact(value)
+            value = _bounded(self.redact(value), LONGEST_FACT)
         elif isinstance(value, list):
-            value = [self.redact(str(entry)) for entry in value]
+            # What a person has to acknowledge by name is never cut: nobody would have read it.
+            most = len(value) if key == ACKNOWLEDGE else MOST_ENTRIES
+            left = len(value) - most
+            value = [_bounded(self.redact(str(entry)), LONGEST_FACT) for entry in value[:most]]
+            if left > 0:
+                value.append(f"… {left} more")
         elif not isinstance(value, (int, float)):
             raise TypeError(f"The evidence {key!r} is of {type(value)}: record words or numbers.")
         elif not math.isfinite(value):
@@ -225,6 +235,14 @@ class Report:
         with self._lock:
             cut = f"… {self._cut} characters were cut here …\n" if self._cut else ""
             return "".join([*self._head, cut, *self._tail])
+
+
+def _bounded(text: str, limit: int) -> str:
+    """The text, or its beginning and end and how much of it was cut."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]} … {len(text) - 2 * half} characters were cut here … {text[-half:]}"
 
 
 @dataclass(frozen=True)

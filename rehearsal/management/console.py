@@ -103,16 +103,21 @@ class Console:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._colours else text
 
 
-def put(stream: TextIO, text: str) -> None:
-    """Write what the stream's encoding can hold of a text; a reader that is gone misses nothing."""
+def put(stream: TextIO, text: str) -> bool:
+    """Write what the stream's encoding can hold of a text.
+
+    Returns False when nobody takes it: the reader is gone, or the disk is full.
+    """
     encoding = getattr(stream, "encoding", None) or sys.getdefaultencoding()
     try:
         stream.write(text.encode(encoding, "replace").decode(encoding))
         stream.flush()
-    except BrokenPipeError:
+        return True
+    except OSError:
         # What is written from now on goes nowhere, the interpreter's last flush included.
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), stream.fileno())
+        return False
 
 
 def _data(text: str) -> str:

@@ -126,6 +126,7 @@ def test_every_planted_migration_on_a_million_rows(host: Host) -> None:
     assert sum(said >= SHORTEST for said in waits.values()) >= 3, waits
 
 
+@pytest.mark.fault("migration fails halfway, without a transaction", promised="what stays is said")
 def test_what_fails_halfway_is_said_to_stay(host: Host) -> None:
     """Nothing is tried again, and the item says which migration stood where."""
     each = chosen("foreign_key", "non_atomic")
@@ -175,6 +176,7 @@ def test_the_locks_of_others_are_not_taken_for_the_migrations(host: Host) -> Non
     assert "secret" not in str(answer.facts)
 
 
+@pytest.mark.fault("migration waits for a lock of others", promised="it gives up after its time")
 def test_who_waits_too_long_for_others_gives_up(host: Host) -> None:
     plant(host, chosen("trigger"), 10)
     url = f"{os.environ['TEST_POSTGRESQL_URL'].rpartition('/')[0]}/{NAME}"
@@ -186,6 +188,10 @@ def test_who_waits_too_long_for_others_gives_up(host: Host) -> None:
     assert "which was rolled back, after 0 of 1 migration" in answer.message
 
 
+@pytest.mark.fault(
+    "migrate killed in the middle",
+    promised="the line says which migration stands where; no session goes on",
+)
 def test_killed_in_the_middle(host: Host) -> None:
     """Migrate is killed: the item says which stood where, and no session goes on."""
     asleep = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(60)%'"

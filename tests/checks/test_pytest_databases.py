@@ -193,6 +193,7 @@ def test_many_at_once_make_one_template(run: Run, server: str, tmp_path: Path) -
     assert len(templates(server)) == 1
 
 
+@pytest.mark.fault("pytest ended while its template is made", promised="no half template")
 def test_a_killed_making_leaves_no_template(run: Run, server: str, tmp_path: Path) -> None:
     hangs = "pathlib.Path('begun').touch(); time.sleep(0 if pathlib.Path('go').exists() else 60)"
     files = shop(server, body=hangs)
@@ -436,6 +437,9 @@ def test_without_pytest_django_nothing_leads_to_the_real_one(run: Run, server: s
 
 
 @pytest.mark.long
+@pytest.mark.fault(
+    "worker of pytest killed with SIGKILL", promised="a later run drops its database"
+)
 def test_a_killed_worker_leaves_nothing_for_good(run: Run, server: str, tmp_path: Path) -> None:
     """SIGKILL to the process that performs the check; the next run finds and drops what is left."""
     hangs = "pathlib.Path('begun').touch(); time.sleep(0 if pathlib.Path('go').exists() else 60)"

@@ -374,6 +374,7 @@ def test_a_stopped_run_is_no_verdict(run: Run, tmp_path: Path) -> None:
     assert "It was at test_a.py::test_hangs" in result.why
 
 
+@pytest.mark.fault("pytest beyond its time", promised="failed, and it names the test it was at")
 def test_a_run_that_takes_too_long_has_failed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pytest, "timeout", 3)
     result = run("pytest", {"test_a.py": HANGS})
@@ -486,6 +487,7 @@ def test_five_at_once_do_not_clash(run: Run, server: str) -> None:
     assert databases_like(server) == set()
 
 
+@pytest.mark.fault("pytest ended in the middle", promised="no test database is left")
 def test_a_killed_run_leaves_no_database(run: Run, server: str, tmp_path: Path) -> None:
     hangs = (
         USES_DATABASE + "    import pathlib, time; pathlib.Path('begun').touch(); time.sleep(60)\n"

@@ -246,6 +246,9 @@ def test_source_behind_a_pooler_is_left_alone(shop: Address, tmp_path: Path) -> 
     assert list(tmp_path.glob("rehearsal-*")) == []
 
 
+@pytest.mark.fault(
+    "disk too small for the snapshot", promised="a sentence before anything is written"
+)
 def test_no_room(shop: Address, tmp_path: Path) -> None:
     from rehearsal.databases.snapshots.postgresql import room
 
@@ -270,6 +273,9 @@ def mutated(folder: Path, dice: random.Random) -> str:
     return f"a bit of byte {at} of {path.name} flipped"
 
 
+@pytest.mark.fault(
+    "archive damaged: a bit flipped, a file cut off", promised="it is never restored as whole"
+)
 def test_no_damaged_archive_is_restored(shop: Address, tmp_path: Path) -> None:
     snapshot = taken(shop, tmp_path / "rehearsal-1")
     target = scratch()
@@ -424,6 +430,10 @@ print("done", flush=True)
 
 
 @pytest.mark.parametrize("delay", [0.05, 0.2, 0.4, 0.6, 0.9, 1.2])
+@pytest.mark.fault(
+    "pg_dump, pg_restore and their owner killed",
+    promised="no half snapshot counts, no session is left",
+)
 def test_killed_at_any_stage(shop: Address, tmp_path: Path, delay: float) -> None:
     """Neither a half snapshot nor a server process is left; the next one is taken all the same."""
     execute(

@@ -129,6 +129,10 @@ SAMPLE, STRIDE = 3, 3
     "share",
     ["sample", *(pytest.param(n, marks=pytest.mark.long) for n in range(STRIDE))],
 )
+@pytest.mark.fault(
+    "snapshot and restore killed at any step, PostgreSQL",
+    promised="staging is old or new, whole; the next run heals the rest",
+)
 def test_killed_at_every_stage(
     pair: tuple[Address, Address], share: str | int, settings: object, tmp_path: Path
 ) -> None:
@@ -201,6 +205,10 @@ def lines(path: Path) -> str:
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.fault(
+    "snapshot and restore killed at any step, SQLite",
+    promised="staging is old or new, whole; the next run heals the rest",
+)
 def test_sqlite_killed_at_every_stage(
     tmp_path: Path, settings: object, monkeypatch: pytest.MonkeyPatch, count: int,
     allow_databases: None, no_worker_is_waited_for: None,

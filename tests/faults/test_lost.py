@@ -43,6 +43,9 @@ def begun(log: Path, lines: int = 1) -> Callable[[], bool]:
     return lambda: log.exists() and len(log.read_text().splitlines()) >= lines
 
 
+@pytest.mark.fault(
+    "worker child killed", promised="an unsafe check fails, runs once, and no process of it is left"
+)
 def test_a_worker_child_killed_fails_an_unsafe_check_and_leaves_no_process(
     own_worker: WorkerProcess, tmp_path: Path
 ) -> None:
@@ -60,6 +63,9 @@ def test_a_worker_child_killed_fails_an_unsafe_check_and_leaves_no_process(
     assert len(log.read_text().splitlines()) == 1
 
 
+@pytest.mark.fault(
+    "worker group killed", promised="a safe check gets another attempt, an unsafe one fails"
+)
 def test_a_whole_worker_killed_gives_a_safe_check_another_attempt(
     own_worker: WorkerProcess, tmp_path: Path
 ) -> None:
@@ -79,6 +85,9 @@ def test_a_whole_worker_killed_gives_a_safe_check_another_attempt(
     assert len(log.read_text().splitlines()) == 3
 
 
+@pytest.mark.fault(
+    "Redis flushed", promised="every check runs once, after its message is sent again"
+)
 def test_messages_flushed_from_redis_are_sent_again(
     own_worker: WorkerProcess, tmp_path: Path
 ) -> None:
@@ -91,6 +100,7 @@ def test_messages_flushed_from_redis_are_sent_again(
     assert len(log.read_text().splitlines()) == 8
 
 
+@pytest.mark.fault("Redis restarted", promised="every check runs once")
 def test_redis_restarted_in_the_middle_loses_nothing(
     own_worker: WorkerProcess, tmp_path: Path
 ) -> None:
@@ -104,6 +114,7 @@ def test_redis_restarted_in_the_middle_loses_nothing(
     assert len(log.read_text().splitlines()) == 8
 
 
+@pytest.mark.fault("broker refused at the start", promised="what is queued runs when it is back")
 def test_a_start_without_a_broker_is_taken_up_when_it_is_back(
     own_worker: WorkerProcess, tmp_path: Path
 ) -> None:
@@ -117,6 +128,10 @@ def test_a_start_without_a_broker_is_taken_up_when_it_is_back(
     assert statuses(rehearsal) == ["passed", "passed"]
 
 
+@pytest.mark.fault(
+    "worker child frozen beyond its lease",
+    promised="decided without it; it settles nothing when it comes back",
+)
 def test_a_worker_that_comes_back_late_cannot_settle_what_was_given_up(
     own_worker: WorkerProcess, tmp_path: Path
 ) -> None:
@@ -136,6 +151,7 @@ def test_a_worker_that_comes_back_late_cannot_settle_what_was_given_up(
     assert item.token == ""
 
 
+@pytest.mark.fault("records deleted under a running check", promised="its command is ended")
 def test_a_command_whose_records_are_gone_is_ended(
     own_worker: WorkerProcess, tmp_path: Path
 ) -> None:

@@ -173,6 +173,7 @@ def test_the_result_does_not_depend_on_what_stdout_can_hold(
     assert "\x1b" not in err
 
 
+@pytest.mark.fault("reader of `--wait` gone", promised="the verdict and its exit code stay")
 def test_a_reader_that_goes_away_changes_nothing(worker: WorkerProcess, tmp_path: Path) -> None:
     script = Script(tmp_path, text=document("Runs line='sleep 1'", "Ends how=failed"))
     assert script.process.stdout is not None
@@ -229,6 +230,7 @@ def test_no_worker_exits_with_5_and_says_how_to_have_one(no_worker: None, tmp_pa
     assert not Rehearsal.objects.exists()
 
 
+@pytest.mark.fault("no broker for `start_rehearsal`", promised="exit code 5 and a sentence")
 def test_no_broker_exits_with_5(no_worker: None, tmp_path: Path) -> None:
     servers.redis.stop()
     try:
@@ -254,6 +256,7 @@ def test_cancelled_meanwhile_exits_with_6(worker: WorkerProcess, tmp_path: Path)
     assert script.end()[0] == 6
 
 
+@pytest.mark.fault("cancel between two looks of `--wait`", promised="exit code 6, not red")
 def test_cancelled_between_two_looks_is_not_taken_for_red(
     no_worker: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -270,6 +273,7 @@ def test_cancelled_between_two_looks_is_not_taken_for_red(
     assert stands == Verdict.CANCELLED
 
 
+@pytest.mark.fault("`--timeout` over", promised="exit code 7, nothing runs")
 def test_too_long_exits_with_7_and_leaves_nothing_running(
     worker: WorkerProcess, tmp_path: Path
 ) -> None:
@@ -283,6 +287,7 @@ def test_too_long_exits_with_7_and_leaves_nothing_running(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.fault("SIGINT, SIGTERM, SIGHUP to `--wait`", promised="cancelled, exit code 130")
 def test_a_signal_cancels_and_exits_with_130(
     worker: WorkerProcess, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -74,9 +74,15 @@ class Command(BaseCommand):
         add("--junit", type=Path, metavar="FILE.xml", help="write the result here as JUnit XML")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:  # it was closed; no file of ours must get its number
+                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
         try:
             self.check(app_configs=None, tags=["rehearsal"])
-            self._handle(options)
+            with _signals():
+                self._handle(options)
+        except Interrupted as error:
+            raise CommandError("Interrupted.", returncode=INTERRUPTED) from error
         except (SystemCheckError, ImproperlyConfigured) as error:
             raise CommandError(str(error), returncode=USAGE) from error
         except plan.StartError as error:
@@ -101,30 +107,33 @@ class Command(BaseCommand):
         if not options["timeout"] > 0:  # which is so of nan too
             raise plan.StartError("--timeout is a number of seconds greater than 0.")
         by = options["by"] or _user()
-        with ExitStack() as stack:
-            stack.enter_context(_signals())
-            rehearsal = None
-            try:
-                if options["worker"]:
-                    plan.bound(text)
-                    stack.enter_context(_worker(console))
-                else:
-                    _require_worker()
-                with _held():  # until it is known what an interrupt has to cancel
-                    rehearsal = tasks.start(
-                        text, by=by, revision=options["revision"], only=options["only"]
-                    )
-                console.say(f"{rehearsal} of {rehearsal.environment} started by {by}.")
-                if options["wait"]:
-                    found = self._wait(rehearsal, console, by, options["timeout"])
-                    code = EXIT_CODES[found] if found else TIMED_OUT
-                else:
-                    code = 0
-            except Interrupted:
-                if rehearsal is not None:
-                    tasks.cancel(rehearsal.number, by=by)
-                    console.say(f"Interrupted: {rehearsal} was cancelled.")
-                code = INTERRUPTED
+        rehearsal = None
+        try:
+            with ExitStack() as stack:
+                try:
+                    if options["worker"]:
+                        plan.bound(text)
+                        stack.enter_context(_worker(console))
+                    else:
+                        _require_worker()
+                    with _held():  # until it is known what an interrupt has to cancel
+                        rehearsal = tasks.start(
+                            text, by=by, revision=options["revision"], only=options["only"]
+                        )
+                    console.say(f"{rehearsal} of {rehearsal.environment} started by {by}.")
+                    if options["wait"]:
+                        found = self._wait(rehearsal, console, by, options["timeout"])
+                        code = EXIT_CODES[found] if found else TIMED_OUT
+                    else:
+                        code = 0
+                except Interrupted:
+                    if rehearsal is not None:
+                        cancelled = tasks.cancel(rehearsal.number, by=by)
+                        ended = "was cancelled" if cancelled else "had ended"
+                        console.say(f"Interrupted: {rehearsal} {ended}.")
+                    code = INTERRUPTED
+        except Interrupted:  # while the worker ended; if it still lives, it ends with us
+            code = INTERRUPTED
         if rehearsal is not None and options["wait"]:
             rehearsal.refresh_from_db()
             for path, content in (
@@ -138,7 +147,8 @@ class Command(BaseCommand):
                     code = code or USAGE
         if rehearsal is not None and options["json"]:
             # Whatever the encoding of stdout, ASCII is part of it.
-            put(sys.stdout, json.dumps(records.as_json(rehearsal), indent=2) + "\n")
+            told = put(sys.stdout, json.dumps(records.as_json(rehearsal), indent=2) + "\n")
+            code = code if told else code or USAGE
         if code:
             sys.exit(code)
 

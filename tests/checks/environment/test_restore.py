@@ -423,6 +423,7 @@ def test_no_tick_outlives_a_roll_back_that_was_killed(
 
 
 @pytest.mark.django_db(databases=["default", "rehearsal"], transaction=True)
+@pytest.mark.fault("worker lost right after the exchange", promised="the way back is known")
 def test_the_way_back_is_known_after_a_lost_worker(
     pair: tuple[Address, Address], monkeypatch: pytest.MonkeyPatch, settings: object
 ) -> None:

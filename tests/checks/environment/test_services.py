@@ -219,6 +219,9 @@ def test_a_worker_without_the_app(host: Host) -> None:
     assert "another project" in found.message
 
 
+@pytest.mark.fault(
+    "frozen child behind a main process that answers pings", promised="1.4 fails and names it"
+)
 def test_a_worker_whose_process_is_frozen(host: Host, server: servers.Redis) -> None:
     with staging(host), worker(host, "frozen", "other") as pid:
         child = int(children_of(pid)[0])
@@ -236,6 +239,7 @@ def test_two_workers_of_one_name(host: Host) -> None:
     assert "Several workers call themselves staging@here" in found.message
 
 
+@pytest.mark.fault("Redis that may evict messages", promised="1.4 fails")
 def test_a_broker_that_may_throw_tasks_away(host: Host) -> None:
     with servers.redis(maxmemory_policy="allkeys-lru") as evicting:
         host.environ["HOST_BROKER"] = evicting.url()
@@ -279,6 +283,7 @@ def test_passwords_are_never_shown(host: Host) -> None:
         assert secret not in f"{well} {wrong}"
 
 
+@pytest.mark.fault("Redis frozen under 1.4", promised="1.4 fails within a minute")
 def test_a_frozen_redis_is_not_waited_for(host: Host) -> None:
     with servers.redis() as frozen:
         with Client.from_url(frozen.url()) as client:
@@ -357,6 +362,7 @@ def test_production_that_cannot_be_compared_is_a_doubt(
     assert said in found.message
 
 
+@pytest.mark.fault("one frozen child of three", promised="1.4 fails and names the process")
 def test_one_frozen_process_of_several(host: Host, server: servers.Redis) -> None:
     several = ["worker", "-Q", "celery,rehearsal", "-c", "3", "-n", "several@here"]
     options = ["--loglevel", "INFO", "--without-mingle", "--without-gossip"]

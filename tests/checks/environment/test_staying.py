@@ -188,6 +188,9 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.mark.fault(
+    "pages open during the exchange", promised="503 with Retry-After, and people stay on the page"
+)
 def test_people_stay_on_the_page(web: tuple[Host, Browser, str]) -> None:
     host, browser, name = web
     assert browser.sign_in("user1", "the old password")
