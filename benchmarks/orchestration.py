@@ -149,6 +149,7 @@ def measure() -> None:
         worker.terminate()
         worker.wait(timeout=30)
         app.close()
+    print({name: statistics.median(each) for name, each in sides.items()}, file=sys.stderr)
     print(json.dumps(sides))
 
 
