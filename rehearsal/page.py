@@ -214,7 +214,7 @@ class Overview:
 
     @property
     def previous(self) -> int | None:
-        """The number of the rehearsal before it in the same environment."""
+        """The number of the rehearsal before it in the same environment that was not cancelled."""
         return self._before[0] if self._before else None
 
     @property
@@ -229,7 +229,9 @@ class Overview:
         ended = CheckItem.objects.filter(rehearsal=OuterRef("pk"), finished_at__isnull=False)
         last = Subquery(ended.order_by("-finished_at").values("finished_at")[:1])
         earlier = Rehearsal.objects.filter(
-            environment=self.rehearsal.environment, number__lt=self.rehearsal.number
+            environment=self.rehearsal.environment,
+            number__lt=self.rehearsal.number,
+            cancelled_by="",
         )
         return earlier.values_list("number", "started_at", last).first()
 

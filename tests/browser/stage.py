@@ -51,6 +51,8 @@ A_TEST_FAILS = {
         "summary": "1 of 6 tests failed, first: test_tasks_of_a_stage. The stage's filter leaves a "
         "task out: mend it, then run 3.2 again.",
         "output": OUTPUT,
+        "evidence": {**PERFORMED["3.2"]["evidence"], "tests": "5 passed, 1 failed", "exit code": 1},
+        "measurements": [["tests.passed", 5, "tests"], ["tests.failed", 1, "tests"]],
     }
 }
 A_COLUMN_IS_DROPPED = {
