@@ -1,0 +1,179 @@
+"""Every block of code in the documents is executed, loaded or parsed here; none is merely shown."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from django.apps import apps
+from django.core.management import get_commands, load_command_class
+from django.urls import include, path, resolve
+from django.utils.module_loading import import_string
+
+from rehearsal import checklist, conf, plan
+from rehearsal.checks import base
+from tests.conftest import ROOT
+
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a document."""
+
+    document: Path
+    line: int
+    language: str
+    text: str
+
+
+def blocks() -> Iterator[Block]:
+    for document in DOCUMENTS:
+        text = document.read_text()
+        assert text.count("\n```") % 2 == 0, document
+        for found in FENCE.finditer(text):
+            line = text.count("\n", 0, found.start()) + 1
+            yield Block(document, line, found[1], found[2])
+
+
+def of(*languages: str) -> Any:
+    found = [block for block in blocks() if block.language in languages]
+    assert found
+    names = [f"{block.document.name}:{number}" for number, block in enumerate(found)]
+    return pytest.mark.parametrize("block", found, ids=names)
+
+
+def test_every_block_is_of_a_kind_that_is_tested() -> None:
+    assert {block.language for block in blocks()} == {"", "python", "markdown", "ini", "yaml"}
+
+
+# Commands. `make demo` and `make test` take minutes and install: CI and the tests of the demo run
+# them. Of the others the program and its options are held against the parsers themselves.
+
+OURS = {"start_rehearsal": ["--no-wait"], "rehearsal_verify": []}
+MAKE = re.compile(r"^([a-z]+):.*## ", re.MULTILINE)
+
+
+@of("")
+def test_the_commands_of_a_block_are_there_with_their_options(block: Block) -> None:
+    text = re.sub(r"\n +", " ", block.text).replace("\\\n", " ")
+    targets = set(MAKE.findall((ROOT / "Makefile").read_text()))
+    for line in text.splitlines():
+        words = line.split("||")[0].split()
+        if words[0] == "make":
+            assert words[1] in targets, line
+        elif words[0] == "manage.py":
+            name = words[1]
+            command = load_command_class(get_commands()[name], name)
+            known = {
+                option
+                for action in command.create_parser("manage.py", name)._actions
+                for option in action.option_strings
+            }
+            assert set(re.findall(r"--[a-z-]+", line)) <= known, line
+            if "[" not in line and "NUMBER" not in line:
+                command.create_parser("manage.py", name).parse_args(words[2:])
+        else:
+            assert shutil.which(words[0]), line
+            assert words == ["sha256sum", "evidence.json"], f"{line}: say here how it is tested"
+
+
+# Python: what is executed, with the names that the text around it presupposes.
+
+
+class Environment:
+    """As django-environ's `env`, of which the document speaks."""
+
+    def db(self, name: str) -> dict[str, str]:
+        assert name == "REHEARSAL_DATABASE_URL"
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
+
+
+@of("python")
+def test_a_block_of_python_runs_and_its_settings_are_right(
+    block: Block, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = ModuleType("office.checks")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    names = module.__dict__
+
+    names |= {
+        "INSTALLED_APPS": [], "MIDDLEWARE": [], "DATABASES": {}, "BASE_DIR": ROOT / "src",
+        "env": Environment(), "LOGGING": {"handlers": {}, "loggers": {}}, "urlpatterns": [],
+        "apps": apps, "path": path, "include": include,
+    }  # fmt: skip
+    exec(compile(block.text, f"{block.document.name}:{block.line}", "exec"), names)  # noqa: S102
+    settings = dict(names.get("REHEARSAL", {}))
+    known = {key for key in names if key.lower() in conf.Configuration.__dataclass_fields__}
+    settings |= {key: names[key] for key in known}
+    assert conf.read(settings)[1] == []
+    for dotted in [*names["MIDDLEWARE"], *names.get("DATABASE_ROUTERS", [])]:
+        assert import_string(dotted)
+    for handler in names["LOGGING"]["handlers"].values():
+        assert import_string(handler["class"])
+    for pattern in names["urlpatterns"]:
+        assert resolve("/rehearsal/") and pattern.resolve("rehearsal/")
+    for value in list(names.values()):
+        if isinstance(value, type) and issubclass(value, base.Check) and value is not base.Check:
+            assert value().run
+    assert ast.parse(block.text).body
+
+
+@of("markdown")
+def test_a_block_of_a_checklist_is_read_and_its_checks_take_its_options(block: Block) -> None:
+    parsed = checklist.parse(f"## 1. A\n{block.text}")
+    assert parsed.items
+    for item in parsed.items:
+        if item.check and not item.check.startswith("office."):
+            assert plan.base.build(item.check, item.options)
+
+
+@of("ini")
+def test_a_unit_of_systemd_is_one(block: Block, tmp_path: Path) -> None:
+    unit = configparser.ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read_string(block.text)
+    assert {"Unit", "Service", "Install"} >= set(unit.sections()) >= {"Service"}
+    words = unit["Service"]["ExecStart"].split()
+    assert words[0].startswith("/")
+    name = next(word for word in words if word.startswith("rehearsal_"))
+    load_command_class(get_commands()[name], name)
+    if (analyze := shutil.which("systemd-analyze")) is None:
+        return  # no systemd here: its sections, names and command were looked at
+    file = tmp_path / "rehearsal.service"
+    # Its user, folder and interpreter are the office's.
+    kept = [line for line in block.text.splitlines() if not re.match("User=|WorkingDir|Env", line)]
+    file.write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", "\n".join(kept)) + "\n")
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", str(file)], capture_output=True, text=True, check=False
+    )
+    said = [line for line in done.stderr.splitlines() if file.name in line]
+    assert said == []
+
+
+@of("yaml")
+def test_a_service_of_compose_is_one(block: Block) -> None:
+    # No reader of YAML is among what the tests need: two blanks a level, keys and values.
+    for line in block.text.splitlines():
+        assert re.fullmatch(r"( {2})*(- \S.*|[\w.&*<-]+:( \S.*)?|\S.*[\]}],?|# .*)?", line), line
+    commands = re.findall(r"rehearsal_\w+", block.text)
+    assert commands
+    for name in commands:
+        load_command_class(get_commands()[name], name)
+
+
+def test_what_is_linked_is_there() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"
