@@ -522,6 +522,10 @@ class Change:
         )
 
 
+FROZEN = "10s"
+"""How long a change may ask nothing of PostgreSQL before the server takes it back."""
+
+
 @contextmanager
 def change(number: int, actor: str) -> Iterator[Change]:
     """Lock rehearsal `number`, let the caller change it in `actor`'s name, and write the journal.
@@ -540,6 +544,11 @@ def _locked(number: int) -> Rehearsal:
     using = router.db_for_write(Rehearsal)
     quoted = connections[using].ops.quote_name
     columns = ", ".join(map(quoted, ("number", "version", *Change.SAVED)))
+    if connections[using].vendor == "postgresql":
+        # A process that is frozen amid its change would hold the lock for as long as it is.
+        columns += (
+            f", set_config('idle_in_transaction_session_timeout', '{FROZEN}', true) AS frozen"
+        )
     table, version, key = map(quoted, (Rehearsal._meta.db_table, "version", "number"))
     rows = Rehearsal.objects.using(using).raw(
         f"UPDATE {table} SET {version} = {version} + 1 WHERE {key} = %s RETURNING {columns}",
