@@ -297,6 +297,7 @@ def test_signal_while_the_worker_ends(no_worker: None, tmp_path: Path) -> None:
     wait_for(lambda: not tasks.consumers())
 
 
+@pytest.mark.long  # mounting a small disk takes a right that few containers have
 @pytest.mark.fault(
     "disk full while the snapshot is written", promised="a sentence, and nothing is left"
 )

@@ -171,7 +171,8 @@ def test_ten_messages(worker: WorkerProcess, tmp_path: Path) -> None:
     "worker's clock two hours ahead and behind (turned in its process)",
     promised="leases hold, each check runs once, its time is right",
 )
-@pytest.mark.parametrize("off", [7200, pytest.param(-7200, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("off", [7200, -7200])
 def test_clock_is_off(workers: list[WorkerProcess], tmp_path: Path, off: int) -> None:
     log = tmp_path / "log"
     workers.append(WorkerProcess(TEST_CLOCK_OFF_SECONDS=str(off)))
