@@ -149,7 +149,7 @@ class Configuration:
         if self.manage:
             return self.manage
         candidates = (self.root / "manage.py", self.root / "src" / "manage.py")
-        return next((path for path in candidates if path.is_file()), candidates[0])
+        return next((path for path in candidates if _is_file(path)), candidates[0])
 
     @property
     def env_path(self) -> Path:
@@ -160,7 +160,7 @@ class Configuration:
     def template_path(self) -> Path | None:
         """What names the keys that file must have; None when there is no such thing."""
         beside = self.env_path.with_name(f"{self.env_path.name}.example")
-        return self.env_template or (beside if beside.is_file() else None)
+        return self.env_template or (beside if _is_file(beside) else None)
 
 
 PATHS = {
@@ -332,6 +332,14 @@ def configuration() -> Configuration:
     if wrong:
         raise ImproperlyConfigured(" ".join(f"{said} {remedy}" for said, remedy in wrong))
     return found
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; a name that no file system takes is that of none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def folder(*parts: str) -> Path:

@@ -66,6 +66,7 @@ VALUES = st.sampled_from(
 )
 @example({"ENV_FILE": "\0"})
 @example({"SECRETS_SOURCE": "a\0b"})
+@example({"ENVIRONMENT": "(" * 400})
 @example(
     {"KNOWN_NOISE": [{"match": "a{99999999999999999999}", "reason": "x", "until": "2999-01-01"}]}
 )
