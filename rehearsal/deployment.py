@@ -34,7 +34,9 @@ STYLESHEET = "rehearsal/rehearsal.css"
 
 
 def check_deployment(**_: object) -> Sequence[checks.CheckMessage]:
-    """W010 to W027: what a rehearsal in this environment would lack."""
+    """W010 to W029: what a rehearsal in this environment would lack."""
+    if not hasattr(settings, "REHEARSAL"):
+        return []  # nothing is rehearsed here: production has the app for its permissions alone
     here, wrong = conf.read(getattr(settings, "REHEARSAL", {}))
     if wrong:
         return []  # E001 says so, and what follows from it would only confuse
@@ -44,6 +46,8 @@ def check_deployment(**_: object) -> Sequence[checks.CheckMessage]:
 
 def check_policy(**_: object) -> Sequence[checks.CheckMessage]:
     """E008: a policy of deciding that the people there are cannot satisfy."""
+    if not hasattr(settings, "REHEARSAL"):
+        return []
     here, wrong = conf.read(getattr(settings, "REHEARSAL", {}))
     if wrong or here.sign_off == "automatic":
         return []
@@ -60,7 +64,7 @@ def check_policy(**_: object) -> Sequence[checks.CheckMessage]:
     but = ", besides the one who starts" if one_starts else ""
     return [
         checks.Error(
-            f"{here.quorum} people have to say go, and {max(left, 0)} may{but}: nobody could ever "
+            f"It takes {here.quorum} to say go, and {max(left, 0)} may{but}: nobody could ever "
             "decide.",
             hint="Give more people the permission rehearsal.decide_rehearsal, lower "
             "REHEARSAL['QUORUM'], or set 'STARTER_MAY_DECIDE' in an office of one.",

@@ -84,7 +84,7 @@ def _by_policy(found: Rehearsal, here: Configuration) -> list[str]:
             return []
         return [f"{found} was decided by the policy, and REHEARSAL['SIGN_OFF'] asks for a person."]
     if len(said_go) < here.quorum and found.decision == Choice.GO:
-        return [f"{here.quorum} people have to say go; {len(said_go)} did in {found}."]
+        return [f"It takes {here.quorum} to say go; {len(said_go)} did in {found}."]
     return []
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.core.checks import Warning, run_checks
 from django.test import override_settings
 
@@ -15,9 +16,9 @@ MIDDLEWARE = ["rehearsal.middleware.RestoreMiddleware"]
 LINES = "## 1. Tests\n- [ ] `pytest tests/test_here.py`, `pytest tests/test_gone.py::Some -x`\n"
 
 
-def found(**settings: Any) -> dict[str, str]:
+def found(**changed: Any) -> dict[str, str]:
     """The identifiers of the warnings, each with its sentence and its remedy."""
-    with override_settings(**settings):
+    with override_settings(**changed):
         warnings = run_checks(tags=["rehearsal"], include_deployment_checks=True)
     assert all(isinstance(one, Warning) and one.hint for one in warnings)
     return {str(one.id).partition(".")[2]: f"{one.msg} {one.hint}" for one in warnings}
@@ -48,6 +49,14 @@ def complete(root: Path, **more: Any) -> dict[str, Any]:
 @pytest.mark.django_db(databases=["default", "rehearsal"])
 def test_a_project_that_lacks_nothing(root: Path) -> None:
     assert found(REHEARSAL=complete(root), MIDDLEWARE=MIDDLEWARE) == {}
+
+
+@pytest.mark.django_db(databases=["default", "rehearsal"])
+def test_where_nothing_is_rehearsed_nothing_is_lacking() -> None:
+    assert {"W019", "W021"} <= set(found(REHEARSAL={"SIGN_OFF": "automatic"}, MIDDLEWARE=[]))
+    with override_settings(REHEARSAL={}, MIDDLEWARE=[]):
+        del settings.REHEARSAL
+        assert run_checks(tags=["rehearsal"], include_deployment_checks=True) == []
 
 
 @pytest.mark.django_db(databases=["default", "rehearsal"])
@@ -125,7 +134,7 @@ def test_a_policy_that_nobody_can_satisfy_is_an_error(root: Path) -> None:
         return "".join(str(one.msg) for one in found if one.id == "rehearsal.E008")
 
     people = get_user_model().objects
-    assert "1 people have to say go, and 0 may" in error()
+    assert "It takes 1 to say go, and 0 may" in error()
     people.create_superuser("alone")
     assert "0 may, besides the one who starts" in error()
     assert error(STARTER_MAY_DECIDE=True) == ""

@@ -121,7 +121,7 @@ def count():
     return Book.objects.count()
 """,
     "library/urls.py": """
-from django.apps import apps
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.urls import include, path
@@ -133,7 +133,7 @@ def books(request):
 urlpatterns = [
     path("books/", books),
 ]
-if apps.is_installed("rehearsal"):  # from django.apps import apps
+if hasattr(settings, "REHEARSAL"):  # from django.conf import settings
     urlpatterns.insert(0, path("rehearsal/", include("rehearsal.urls")))
 """,
     "library/wsgi.py": """

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -230,6 +231,19 @@ def test_wrong_pair_of_versions_is_a_sentence() -> None:
         clients.fitting("pg_dump", 98, 99)
     major = clients.version(BINARIES / "pg_dump")
     assert clients.fitting("pg_dump", major, 99) == BINARIES / "pg_dump"
+
+
+def test_an_older_client_earlier_on_path_does_not_hide_the_fitting_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    older = tmp_path / "pg_dump"
+    older.write_text("#!/bin/sh\necho 'pg_dump (PostgreSQL) 9.6.1'\n")
+    older.chmod(0o755)
+    settings.REHEARSAL = {}
+    monkeypatch.setenv("PATH", f"{tmp_path}:{BINARIES}:/usr/bin:/bin")
+    major = clients.version(BINARIES / "pg_dump")
+    assert clients.candidates("pg_dump")[:2] == [older, BINARIES / "pg_dump"]
+    assert clients.fitting("pg_dump", major, major) == BINARIES / "pg_dump"
 
 
 @pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed")

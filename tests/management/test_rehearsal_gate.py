@@ -99,7 +99,7 @@ def test_whatever_speaks_against_it_is_named(capsys: Any, settings: Any) -> None
         (lambda: rehearsal.items.filter(number=3).update(status="failed"), "1.3 is failed"),
         (rows(closed_at=None), "not green"),
         (rows(decision="no-go"), "no-go"),
-        (told(QUORUM=2), "2 people have to say go; 1 did"),
+        (told(QUORUM=2), "It takes 2 to say go; 1 did"),
         (told(ENVIRONMENT="elsewhere"), "never rehearsed in elsewhere"),
     ):  # fmt: skip
         with transaction.atomic(using="rehearsal"):

@@ -29,7 +29,7 @@ NAMED = 20
 _TASK = re.compile(r"\b([A-Za-z_][\w.]*)\[([0-9a-f]{8}-[0-9a-f-]{27})\]")
 _RETRY = re.compile(r"\] retry: ")
 _SUCCEEDED = re.compile(r"\] succeeded in ")
-NO_TASK = "no task"
+NO_TASK = "outside of a task"
 
 
 class Said:

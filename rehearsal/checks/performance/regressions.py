@@ -34,7 +34,7 @@ class RegressionsDocumented(Check):
                 f"regression can be known: bind one to {CHANGE}."
             )
         if told.status == "skipped":
-            raise Skipped(f"There is no regression to document. {told.summary}")
+            raise Skipped(f"Nothing was compared, so nothing is to document. {told.summary}")
         if "result" not in told.facts:
             raise Inconclusive(
                 f"Nothing was compared, so no regression can be known: {told.summary}"

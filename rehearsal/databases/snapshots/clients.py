@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -42,8 +41,7 @@ def candidates(program: str) -> list[Path]:
     """Where the program may be, best first: as configured, on PATH, where Debian puts it."""
     configured = configuration().postgresql_bin
     found = [configured / program] if configured else []
-    if there := shutil.which(program):
-        found.append(Path(there))
+    found += [Path(folder) / program for folder in os.get_exec_path()]
     debian = Path("/usr/lib/postgresql")
     found += sorted(debian.glob(f"*/bin/{program}")) if debian.is_dir() else []
     return [path for path in found if path.is_file() and os.access(path, os.X_OK)]

@@ -78,11 +78,14 @@ def test_a_log_without_errors_passes(look: Look) -> None:
              line(f"Task common.tasks.remind[{ONE}] succeeded in 0.1s: None")],
             "common.tasks.remind",
         ),
-        ([line("Process 'ForkPoolWorker-1' exited with 'signal 9'", -1, "ERROR")], "no task"),
+        (
+            [line("Process 'ForkPoolWorker-1' exited with 'signal 9'", -1, "ERROR")],
+            "outside of a task",
+        ),
         (
             [line(f"Task a.b[{ONE}] raised", -1, "ERROR"), line("c", -1, "CRITICAL"),
              line(f"Task a.b[{TWO}] raised", -1, "ERROR")],
-            "3 errors of this rehearsal's time: a.b (2), no task",
+            "3 errors of this rehearsal's time: a.b (2), outside of a task",
         ),
     ],
 )  # fmt: skip

@@ -105,6 +105,7 @@ def test_a_first_rehearsal_is_a_baseline_and_the_second_is_compared_with_it(
     assert first["ChangeSincePrevious"].verdict == "skipped"
     assert "No baseline yet" in first["ChangeSincePrevious"].why
     assert first["RegressionsDocumented"].verdict == "skipped"
+    assert first["RegressionsDocumented"].why.startswith("Nothing was compared")
     assert report.read_text() == "# Report\n\nBy hand.\n"
 
     shop.change(MORE_QUERIES)
