@@ -48,7 +48,7 @@ bench: .venv/installed-bench ## one benchmark: NAME=orchestration|snapshot_resto
 	esac
 
 screenshots: system .venv/installed-test ## a picture of every state of the page, in screenshots/
-	@SCREENSHOTS=screenshots $(RUN) -m pytest -q -n 0 tests/browser/test_gallery.py
+	@SCREENSHOTS=screenshots $(RUN) -m pytest -q -n 0 -m "long or not long" tests/browser/test_gallery.py
 
 lint: .venv/installed-test ## style, types and the direction of imports
 	@$(RUN) -m ruff check

@@ -77,6 +77,7 @@ class Gallery:
         self.page.set_viewport_size(DESK)
 
 
+@pytest.mark.long  # a minute
 def test_axe_finds_nothing_in_any_state(window: Callable[..., Window]) -> None:
     gallery = Gallery(window(viewport=DESK))
     gallery.go("")

@@ -95,6 +95,7 @@ def test_what_a_rollback_would_lose_is_told(applied: Applied) -> None:
     assert "forgotten" in differs
 
 
+@pytest.mark.long  # several processes of manage.py each
 def test_what_leads_back_to_the_very_same_differs_in_nothing(applied: Applied) -> None:
     answer = applied(*chosen("index"))
     assert answer.status == "passed", answer.message

@@ -96,6 +96,7 @@ def test_redis_frozen(own_worker: WorkerProcess, tmp_path: Path) -> None:
     all_ran_once(rehearsal, log)
 
 
+@pytest.mark.long  # it waits for ten seconds
 @pytest.mark.fault(
     "Redis frozen for good under `--wait`", promised="`--timeout` holds all the same"
 )
@@ -121,6 +122,7 @@ def test_redis_full(own_worker: WorkerProcess, tmp_path: Path) -> None:
     all_ran_once(rehearsal, log)
 
 
+@pytest.mark.long  # it waits for ten seconds
 @pytest.mark.fault("Redis evicts what waits in it", promised="every check runs once")
 def test_redis_evicts(own_worker: WorkerProcess, tmp_path: Path) -> None:
     log = tmp_path / "log"
@@ -282,6 +284,7 @@ def test_standard_output_is_no_use(
     assert (ran.returncode, "Traceback" in ran.stderr) == (code, False), ran.stderr
 
 
+@pytest.mark.long  # it waits for ten seconds
 @pytest.mark.fault(
     "a signal while `--worker` ends", promised="exit code 130, no traceback, no worker"
 )

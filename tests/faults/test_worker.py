@@ -88,6 +88,7 @@ def test_cold_shutdown(workers: list[WorkerProcess], tmp_path: Path) -> None:
     assert lines(log) == 3
 
 
+@pytest.mark.long  # it waits for ten seconds
 @pytest.mark.fault(
     "soft shutdown of a worker (SIGQUIT, worker_soft_shutdown_timeout)",
     promised="what ends within that time is settled, what does not fails once",
@@ -107,6 +108,7 @@ def test_soft_shutdown(workers: list[WorkerProcess], tmp_path: Path) -> None:
     wait_for(lambda: not running(marker))
 
 
+@pytest.mark.long  # it waits for ten seconds
 @pytest.mark.fault("a worker of concurrency one, swept all the time", promised="each runs once")
 def test_concurrency_one(workers: list[WorkerProcess], tmp_path: Path) -> None:
     log = tmp_path / "log"
