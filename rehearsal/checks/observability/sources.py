@@ -26,6 +26,7 @@ from rehearsal.checks.observability.entries import Entry, Reader, moment
 from rehearsal.conf import configuration, redactor
 from rehearsal.observed import SINCE, LogSource
 from rehearsal.redaction import PlainStream
+from rehearsal.request_log import BEGINNING
 
 BLOCK = 1 << 20
 MAX_BYTES = 512 << 20
@@ -90,7 +91,7 @@ def _log(path: Path, since: datetime.datetime, now: datetime.datetime, window: W
     for number, one in enumerate(inside):
         if number == 0:
             first = _first_moment(one, now)
-            begins_before = first is None or first < reader.since or _has_preamble(one, now)
+            begins_before = first is None or first < reader.since or _is_ours(one)
         window.files.append(str(one))
         try:
             for line in _lines(_chunks(one, reader, window)):
@@ -106,7 +107,7 @@ def _log(path: Path, since: datetime.datetime, now: datetime.datetime, window: W
     elif not begins_before and not (older and _is_younger(inside[0], since)):
         window.doubts.append(
             f"{path.name} begins within the rehearsal's time, so what came before may be lost: "
-            "keep what is rotated or truncated beside it"
+            "keep what is rotated or truncated beside it, and let a worker that starts append"
         )
     if reader.future:
         window.doubts.append(
@@ -156,11 +157,14 @@ def _first_moment(path: Path, now: datetime.datetime) -> datetime.datetime | Non
     return None
 
 
-def _has_preamble(path: Path, now: datetime.datetime) -> bool:
-    """Whether the file begins with words of a process that starts: nothing was cut off there."""
+def _is_ours(path: Path) -> bool:
+    """Whether it is a log that our own handler began: nothing was cut off there.
+
+    Words without a time prove nothing of the kind: a worker that was started again onto an emptied
+    log begins with them too.
+    """
     with suppress(OSError, EOFError, zlib.error), _opened(path) as stream:
-        first = stream.read(4096).lstrip(b"\0\n").decode(errors="replace").splitlines()[:1]
-        return bool(first) and moment(first[0], now) is None and not first[0][:1].isspace()
+        return stream.read(len(BEGINNING)) == BEGINNING
     return False
 
 

@@ -85,6 +85,13 @@ def test_a_log_copied_and_truncated_under_its_writer_is_followed(tmp_path: Path)
     assert doubts == []
 
 
+def test_a_worker_that_starts_onto_an_emptied_log_leaves_a_doubt(tmp_path: Path) -> None:
+    banner = "SecurityWarning: You're running the worker with superuser privileges\n"
+    (tmp_path / "worker.log").write_text(banner + line("what is left"))
+    _entries, doubts, _report = read(tmp_path, "worker.log")
+    assert "begins within the rehearsal's time" in doubts[0]
+
+
 def test_what_was_truncated_away_is_a_doubt(tmp_path: Path) -> None:
     (tmp_path / "worker.log").write_text(line("what is left"))
     entries, doubts, _report = read(tmp_path, "worker.log")
