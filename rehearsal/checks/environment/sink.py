@@ -5,9 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
-from urllib.request import HTTPRedirectHandler, build_opener
 
 from django.conf import settings
 from django.core.mail.backends.filebased import EmailBackend
@@ -15,6 +13,7 @@ from django.utils.crypto import get_random_string
 from django.utils.module_loading import import_string
 
 from rehearsal.checks.base import Inconclusive
+from rehearsal.checks.opener import OPENER
 from rehearsal.conf import configuration
 
 ANSWER_SECONDS = 10
@@ -24,16 +23,6 @@ REMEDY = (
     "name in REHEARSAL['MAIL_SEEN_IN'] the folder or log file that captured mail is written to, or "
     "a mail catcher's search, such as http://mailpit:8025/api/v1/search?query=to:{address}"
 )
-
-
-class _NoRedirect(HTTPRedirectHandler):
-    """Asked is the address that was named, and no other that it points to."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
-OPENER = build_opener(_NoRedirect)
 
 
 class Sink:

@@ -14,6 +14,8 @@ from typing import Any, ClassVar, Protocol
 from urllib.error import HTTPError
 from urllib.parse import quote, urlsplit
 
+from rehearsal.checks.opener import OPENER
+
 SECONDS = 30
 MAX_BYTES = 32 * 1024 * 1024
 """More than that is no answer of a ticket's."""
@@ -126,16 +128,6 @@ class Site:
             return json.loads(self.call(path, body, kind, **more))
         except ValueError:
             raise ForgeError(f"{path} did not answer in JSON: is the address a forge's?") from None
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would take the token to wherever it points."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
-OPENER = urllib.request.build_opener(_NoRedirect)
 
 
 def _expect(found: Any, *keys: str | int) -> Any:
