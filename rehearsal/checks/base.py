@@ -8,11 +8,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from types import NoneType, UnionType
-from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar
 
 from django.utils.module_loading import import_string
 
+from rehearsal.checks.options import declared, fits, named
 from rehearsal.redaction import plain
 
 OUTPUT_LIMIT = 256 * 1024
@@ -295,56 +295,17 @@ def build(path: str, options: dict[str, object]) -> Check:
         if name not in known:
             has = f"its options are {', '.join(sorted(known))}" if known else "it has no options"
             raise BindingError(f"the check {path!r} has no option {name!r}; {has}")
-    kinds = _kinds(found)
+    kinds = declared(found)
     for name, value in options.items():
-        if not _fits(value, kinds.get(name, Any)):
+        if not fits(value, kinds.get(name, Any)):
             raise BindingError(
-                f"the check {path!r} expects {_named(kinds[name])} as {name!r}, found {value!r}; "
+                f"the check {path!r} expects {named(kinds[name])} as {name!r}, found {value!r}; "
                 + (f"write {name}='\"{value}\"'" if kinds[name] is str else "correct the line")
             )
     try:
         return found(**options)
     except Exception as error:
         raise BindingError(f"the check {path!r} refuses its options: {error}") from error
-
-
-def _kinds(check: type[Check]) -> dict[str, Any]:
-    """What each option is declared as; nothing where that cannot be told."""
-    try:
-        return get_type_hints(check)
-    except Exception:  # whatever names a module of the project's writes there
-        return {}
-
-
-def _fits(value: object, kind: Any) -> bool:
-    """Whether a value of JSON's is of a declared kind; of a kind that JSON lacks, it may be."""
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return any(_fits(value, one) for one in inner)
-    if origin is Literal:
-        return value in inner
-    if kind in (str, bool, NoneType):
-        return isinstance(value, kind)
-    if kind in (int, float):
-        return isinstance(value, (int, kind)) and not isinstance(value, bool)
-    plain = origin or kind
-    if plain in (list, tuple, Sequence, set, frozenset):
-        entries = [one for one in inner if one is not Ellipsis][:1] or [Any]
-        return isinstance(value, (list, tuple)) and all(_fits(one, entries[0]) for one in value)
-    if plain in (dict, Mapping):
-        entry = inner[1] if len(inner) == 2 else Any
-        return isinstance(value, Mapping) and all(_fits(one, entry) for one in value.values())
-    return True
-
-
-def _named(kind: Any) -> str:
-    words = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
-    words |= {NoneType: "null"}
-    if get_origin(kind) in (Union, UnionType):
-        return " or ".join(map(_named, get_args(kind)))
-    listed = get_origin(kind) or kind
-    lists = "a list" if listed in (list, tuple, Sequence, set, frozenset) else "an object"
-    return words.get(kind) or (f"one of {get_args(kind)}" if listed is Literal else lists)
 
 
 @dataclass(frozen=True)
