@@ -37,7 +37,7 @@ def check_deployment(**_: object) -> Sequence[checks.CheckMessage]:
     """W010 to W029: what a rehearsal in this environment would lack."""
     if not hasattr(settings, "REHEARSAL"):
         return []  # nothing is rehearsed here: production has the app for its permissions alone
-    here, wrong = conf.read(getattr(settings, "REHEARSAL", {}))
+    here, wrong = conf.read(settings.REHEARSAL)
     if wrong:
         return []  # E001 says so, and what follows from it would only confuse
     found = [*_pages(here), *_records(here), *_queue(here), *_lines(here)]
@@ -48,7 +48,7 @@ def check_policy(**_: object) -> Sequence[checks.CheckMessage]:
     """E008: a policy of deciding that the people there are cannot satisfy."""
     if not hasattr(settings, "REHEARSAL"):
         return []
-    here, wrong = conf.read(getattr(settings, "REHEARSAL", {}))
+    here, wrong = conf.read(settings.REHEARSAL)
     if wrong or here.sign_off == "automatic":
         return []
     try:
