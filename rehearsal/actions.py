@@ -25,6 +25,7 @@ from rehearsal import conf, decisions, page, plan, tasks
 from rehearsal.access import from_htmx, permitted
 from rehearsal.checks.base import BindingError
 from rehearsal.models import Rehearsal
+from rehearsal.sentences import translated
 from rehearsal.views import changes, whole
 from rehearsal.wording import anchor
 
@@ -40,14 +41,14 @@ def start(request: HttpRequest) -> HttpResponse:
     try:
         started = tasks.start(document.read_bytes(), by=request.user.get_username())
     except OSError as error:
-        remedy = "Correct REHEARSAL['CHECKLIST']."
-        messages.error(request, f"{document} cannot be read: {error.strerror}. {remedy}")
+        said = _("%(document)s cannot be read: %(error)s. Correct REHEARSAL['CHECKLIST'].")
+        messages.error(request, said % {"document": document, "error": error.strerror})
     except plan.AlreadyOpen as error:
-        messages.warning(request, str(error))
+        messages.warning(request, translated(str(error)))
         if error.number:
             return redirect("rehearsal:rehearsal", error.number)
     except REFUSALS as error:
-        messages.error(request, str(error))
+        messages.error(request, translated(str(error)))
     else:
         if warning := _without_worker():
             messages.warning(request, warning)
@@ -146,7 +147,7 @@ def _day(text: str) -> datetime.datetime | None:
         return timezone.make_aware(datetime.datetime.combine(day, datetime.time.max))
     except (ValueError, OverflowError):
         raise decisions.Refused(
-            f"A waiver ends on a day such as 2026-12-31, not on {text[:40]!r}."
+            _("A waiver ends on a day such as 2026-12-31, not on %(day)r.") % {"day": text[:40]}
         ) from None
 
 
@@ -185,11 +186,11 @@ def _act(
 ) -> HttpResponse:
     """Do it in the user's name, and say what came of it."""
     if not Rehearsal.objects.filter(pk=number).exists():
-        raise Http404(f"There is no rehearsal {number}.")
+        raise Http404(_("There is no rehearsal %(number)s.") % {"number": number})
     try:
-        messages.success(request, act(request.user.get_username()))
+        messages.success(request, translated(act(request.user.get_username())))
     except REFUSALS as error:
-        messages.error(request, str(error))
+        messages.error(request, translated(str(error)))
     if from_htmx(request):
         overview = page.Overview(page.shown(number).get())
         return changes(request, overview, request.POST, status=200)

@@ -9,6 +9,7 @@ from rehearsal import sealing
 from rehearsal.conf import configuration
 from rehearsal.models import ACTIVE, Choice, Seal, Verdict, Vote
 from rehearsal.page import Overview, Row
+from rehearsal.sentences import translated
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Decision:
                 asked=False,
                 votes=list(rehearsal.votes.all()),
                 seal=rehearsal.seals.last(),
-                broken=sealing.broken(rehearsal),
+                broken=[translated(said) for said in sealing.broken(rehearsal)],
             )
         stands = overview.before_sign_off
         signs_off = any(row.item.sign_off for row in overview.rows)

@@ -10,6 +10,8 @@ from contextlib import closing
 from django.db import Error
 from django.db.models.functions import Now
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from rehearsal import plan, sealing, tasks
 from rehearsal.checks.base import ACKNOWLEDGE
@@ -30,10 +32,15 @@ from rehearsal.models import (
     change,
     unjournaled,
 )
+from rehearsal.sentences import translated
+from rehearsal.wording import WORDS, sign
 
 
 class Refused(ValueError):
-    """The item cannot take this now: what it is, and what could be done instead."""
+    """The item cannot take this now: what it is, and what could be done instead.
+
+    Said to the person who asked, in his language, and recorded nowhere.
+    """
 
 
 def confirm(
@@ -55,20 +62,34 @@ def confirm(
         _prove_read(item, attempt)
         if item.status != Status.ACTION_REQUIRED:
             raise Refused(
-                f"{ref} is {item.get_status_display()}: only an item that waits for a person can "
-                "be confirmed."
+                _("%(ref)s is %(status)s: only a line that waits for a person can be confirmed.")
+                % _standing(item)
             )
         evidence = {key: value for key, value in item.evidence.items() if key != ACKNOWLEDGE}
         names = item.evidence.get(ACKNOWLEDGE, [])
         if open_names := [name for name in names if name not in acknowledged]:
             raise Refused(
-                f"{ref} lists what has to be acknowledged by name, and {len(open_names)} of "
-                f"{len(names)} is not, first: {open_names[0]}. Tick each of them."
+                ngettext(
+                    "%(ref)s lists what has to be acknowledged by name, and %(open)d of %(total)d "
+                    "is not: %(first)s. Tick each of them.",
+                    "%(ref)s lists what has to be acknowledged by name, and %(open)d of %(total)d "
+                    "are not, first: %(first)s. Tick each of them.",
+                    len(open_names),
+                )
+                % {
+                    "ref": ref,
+                    "open": len(open_names),
+                    "total": len(names),
+                    "first": open_names[0],
+                }
             )
         if unknown := sorted(set(acknowledged) - set(names)):
             raise Refused(
-                f"{ref} does not list what was acknowledged, such as: {unknown[0]}. It ran again "
-                "meanwhile: read it anew."
+                _(
+                    "%(ref)s does not list what was acknowledged, such as: %(first)s. It ran again "
+                    "meanwhile: read it anew."
+                )
+                % {"ref": ref, "first": unknown[0]}
             )
         if names:
             evidence[f"acknowledged by {by}"] = names
@@ -85,9 +106,15 @@ def confirm(
     _act(number, ref, by, act)
 
 
+def _standing(item: CheckItem) -> dict[str, str]:
+    return {"ref": item.ref, "status": str(WORDS[sign(item)])}
+
+
 def _prove_read(item: CheckItem, attempt: int | None) -> None:
     if attempt is not None and item.attempt != attempt:
-        raise Refused(f"{item.ref} ran again after you read it: read it anew, then answer.")
+        raise Refused(
+            _("%(ref)s ran again after you read it: read it anew, then answer.") % {"ref": item.ref}
+        )
 
 
 def waive(
@@ -106,17 +133,25 @@ def waive(
     """
     reason = redactor().redact(reason.strip())
     if not reason:
-        raise Refused(f"A waiver of {ref} needs a reason: say why it is acceptable.")
+        raise Refused(
+            _("A waiver of %(ref)s needs a reason: say why it is acceptable.") % {"ref": ref}
+        )
     until = until or timezone.now() + datetime.timedelta(days=configuration().waiver_days)
     if until <= timezone.now():
-        raise Refused(f"A waiver of {ref} until {until:%Y-%m-%d} is over: name a day to come.")
+        raise Refused(
+            _("A waiver of %(ref)s until %(day)s is over: name a day to come.")
+            % {"ref": ref, "day": f"{until:%Y-%m-%d}"}
+        )
 
     def act(made: Change, item: CheckItem) -> None:
         _prove_read(item, attempt)
         if item.status not in WAIVABLE or item.accepted:
             raise Refused(
-                f"{ref} is {'waived' if item.waived else item.get_status_display()}: only an "
-                "item that failed, is inconclusive or was skipped can be waived."
+                _(
+                    "%(ref)s is %(status)s: only a line that failed, is inconclusive or was not "
+                    "run can be waived."
+                )
+                % _standing(item)
             )
         made.move(
             item,
@@ -142,11 +177,14 @@ def decide(
     """
     reason = redactor().redact(reason.strip())
     if choice not in Choice.values:
-        raise Refused(f"Say go or no-go; {choice!r} is neither.")
+        raise Refused(_("Say go or no-go; %(choice)r is neither.") % {"choice": choice})
     if not reason:
-        raise Refused("A decision needs a reason: say what it rests on.")
+        raise Refused(_("A decision needs a reason: say what it rests on."))
     if not re.fullmatch(TICKET, ticket):
-        raise Refused(f"A release ticket is named by its number or key, such as REL-12: {ticket!r}")
+        raise Refused(
+            _("A release ticket is named by its number or key, such as REL-12: %(ticket)r")
+            % {"ticket": ticket}
+        )
     with plan.one_open(), change(number, by) as made:
         plan.prove_ours(made.rehearsal)
         items = tasks.items_of(number)
@@ -154,11 +192,14 @@ def decide(
         outcomes = sealing.outcomes(made)
         if seen != outcomes:
             raise Refused(
-                f"Rehearsal {number} has changed since you looked: look again, then decide."
+                _("Rehearsal %(number)s has changed since you looked: look again, then decide.")
+                % {"number": number}
             )
         votes = Vote.objects.filter(rehearsal=number, outcomes_sha256=outcomes)
         if votes.filter(by=by).exists():
-            raise Refused(f"You have voted on rehearsal {number}: others have to.")
+            raise Refused(
+                _("You have voted on rehearsal %(number)s: others have to.") % {"number": number}
+            )
         made.vote(by, Choice(choice), reason, outcomes)
         made.rehearsal.ticket = ticket or made.rehearsal.ticket
         enough = votes.filter(choice=Choice.GO).count() >= configuration().quorum
@@ -175,30 +216,53 @@ TICKET = r"[A-Za-z][A-Za-z0-9_]{0,30}-[0-9]{1,12}|#?[0-9]{0,12}"
 def _prove_decidable(made: Change, items: list[CheckItem], choice: str) -> None:
     rehearsal = made.rehearsal
     if rehearsal.cancelled_by:
-        raise Refused(f"{rehearsal} was cancelled: start a new one instead.")
+        raise Refused(
+            _("Rehearsal %(number)s was cancelled: start a new one instead.")
+            % {"number": rehearsal.number}
+        )
     if rehearsal.decision:
-        raise Refused(f"{rehearsal} is decided already: {Choice(rehearsal.decision).label}.")
+        said = {"number": rehearsal.number, "choice": Choice(rehearsal.decision).label}
+        raise Refused(_("Rehearsal %(number)s is decided already: %(choice)s.") % said)
     if wrong := unjournaled(rehearsal, items):
-        raise Refused(f"{wrong} The records were changed: start a new rehearsal.")
+        raise Refused(
+            _("%(wrong)s The records were changed: start a new rehearsal.")
+            % {"wrong": translated(wrong)}
+        )
     before = [item for item in items if not item.sign_off]
     busy = [item.ref for item in before if item.status in ACTIVE]
     stands = before_sign_off(items)
     if busy or stands == Verdict.RUNNING:
-        raise Refused(f"{', '.join(busy) or 'The next line'} is under way: wait for its outcome.")
+        refs = ", ".join(busy) or _("The next line")
+        raise Refused(_("%(refs)s is under way: wait for its outcome.") % {"refs": refs})
     if choice == Choice.NO_GO:
         return
     if stands != Verdict.GREEN:
-        against = [f"{item.ref} is {item.get_status_display()}"
-                   for item in before if not item.accepted]  # fmt: skip
+        against = [item for item in before if not item.accepted]
+        first = _("%(ref)s is %(status)s") % _standing(against[0])
+        more = len(against) - 1
+        if not more:
+            raise Refused(
+                _("A go needs all before the sign-off passed, confirmed or waived; %(first)s.")
+                % {"first": first}
+            )
         raise Refused(
-            f"A go needs all before the sign-off passed, confirmed or waived; {against[0]}"
-            + (f", and {len(against) - 1} more are open." if against[1:] else ".")
+            ngettext(
+                "A go needs all before the sign-off passed, confirmed or waived; %(first)s, and "
+                "%(more)d more is open.",
+                "A go needs all before the sign-off passed, confirmed or waived; %(first)s, and "
+                "%(more)d more are open.",
+                more,
+            )
+            % {"first": first, "more": more}
         )
     starter = Rehearsal.objects.values_list("started_by", flat=True).get(pk=rehearsal.pk)
     if made.actor.casefold() == starter.casefold() and not configuration().starter_may_decide:
         raise Refused(
-            f"{made.actor} started {rehearsal}: somebody else has to say go, or allow it by "
-            "REHEARSAL['STARTER_MAY_DECIDE']."
+            _(
+                "%(who)s started rehearsal %(number)s: somebody else has to say go, or allow it by "
+                "REHEARSAL['STARTER_MAY_DECIDE']."
+            )
+            % {"who": made.actor, "number": rehearsal.number}
         )
 
 
@@ -239,18 +303,29 @@ def _give_up_the_tick(number: int, by: str, way: replacement.Replacement) -> Non
         plan.prove_ours(made.rehearsal)
         restored = _restored(number)
         if restored is None:
-            raise Refused(f"Rehearsal {number} keeps no database to go back to.")
+            raise Refused(
+                _("Rehearsal %(number)s keeps no database to go back to.") % {"number": number}
+            )
         environment = made.rehearsal.environment
         others = Rehearsal.objects.filter(environment=environment, closed_at=None)
         if other := others.exclude(pk=number).first():
-            raise Refused(f"{other} is at work on {environment}: wait for its end, or cancel it.")
+            raise Refused(
+                _(
+                    "Rehearsal %(number)s is at work on %(environment)s: wait for its end, or "
+                    "cancel it."
+                )
+                % {"number": other.number, "environment": environment}
+            )
         items = tasks.items_of(number)
         if any(one.status in ACTIVE for one in items):
-            raise Refused("Checks are still at work on the restored database: wait, or cancel.")
+            raise Refused(_("Checks are still at work on the restored database: wait, or cancel."))
         if not way.keeps():
             raise Refused(
-                f"There is no {way.kept} to go back to: a later rehearsal dropped it, or it was "
-                "put back already. Restore a snapshot instead."
+                _(
+                    "There is no %(name)s to go back to: a later rehearsal dropped it, or it was "
+                    "put back already. Restore a snapshot instead."
+                )
+                % {"name": way.kept}
             )
         item = next(one for one in items if one.pk == restored.pk)
         if made.rehearsal.decision:
@@ -272,11 +347,16 @@ def _act(number: int, ref: str, by: str, act: Callable[[Change, CheckItem], None
     with plan.one_open(), change(number, by) as made:
         plan.prove_ours(made.rehearsal)
         if made.rehearsal.cancelled_by:
-            raise Refused(f"Rehearsal {number} was cancelled: nothing in it can change.")
+            raise Refused(
+                _("Rehearsal %(number)s was cancelled: nothing in it can change.")
+                % {"number": number}
+            )
         items = tasks.items_of(number)
         item = next((one for one in items if one.ref == ref), None)
         if item is None:
-            raise Refused(f"Rehearsal {number} has no item {ref}.")
+            raise Refused(
+                _("Rehearsal %(number)s has no item %(ref)s.") % {"number": number, "ref": ref}
+            )
         if made.rehearsal.decision and not item.sign_off:
             raise Refused(tasks.decided_already(made.rehearsal, ref))
         act(made, item)

@@ -33,6 +33,7 @@ from rehearsal.models import (
     awaits_decision,
     before_sign_off,
 )
+from rehearsal.sentences import translated
 from rehearsal.timeline import Timeline, timeline
 from rehearsal.wording import SETTLED, VERDICTS, WORDS, anchor, duration, inline, measured, sign
 
@@ -85,6 +86,14 @@ class Row:
     @property
     def line(self) -> SafeString:
         return inline(self.item.text)
+
+    @property
+    def summary(self) -> str:
+        return translated(self.item.summary)
+
+    @property
+    def note(self) -> str:
+        return translated(self.item.note)
 
     @property
     def duration(self) -> str:

@@ -24,6 +24,7 @@ from django.shortcuts import get_object_or_404, render
 from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone, translation
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from rehearsal import comparison, conf, page, records, sealing, tasks
@@ -131,8 +132,13 @@ def _row(overview: page.Overview, ref: str) -> page.Row:
     """One item's row with its whole output."""
     found = next((row.item for row in overview.rows if row.item.ref == ref), None)
     if found is None:
-        raise Http404(f"{overview.rehearsal} has no item {ref}.")
+        raise _no_such_item(overview.rehearsal.number, ref)
     return page.Row(found, found.output, measurements=tuple(found.measurements.all()))
+
+
+def _no_such_item(number: int, ref: str) -> Http404:
+    said = {"number": number, "ref": ref}
+    return Http404(_("Rehearsal %(number)s has no item %(ref)s.") % said)
 
 
 def _trace(row: page.Row) -> str:
@@ -175,7 +181,9 @@ def seal(request: HttpRequest, number: int) -> HttpResponse:
     """The digest and the signature of the sealed evidence."""
     found = get_object_or_404(Rehearsal, pk=number).seals.last()
     if found is None:
-        raise Http404(f"Rehearsal {number} is not decided, and so not sealed.")
+        raise Http404(
+            _("Rehearsal %(number)s is not decided, and so not sealed.") % {"number": number}
+        )
     return HttpResponse(sealing.exported(found), content_type="application/json; charset=utf-8")
 
 
@@ -224,7 +232,7 @@ def rows(request: HttpRequest, number: int) -> HttpResponse:
     pause = _pace.asked(time.monotonic())
     stands = Rehearsal.objects.filter(pk=number).values_list("version", "started_at", "closed_at")
     if not (found := stands.first()):
-        raise Http404(f"There is no rehearsal {number}.")
+        raise Http404(_("There is no rehearsal %(number)s.") % {"number": number})
     if found[2] is None and sweep_is_due(number):
         sweep(number)
         found = stands.get()
@@ -238,7 +246,7 @@ def rows(request: HttpRequest, number: int) -> HttpResponse:
             return HttpResponse(status=204)
     sent = _fragments.get(View.of_request(request, number), version, pause)
     if sent is None:
-        raise Http404(f"Rehearsal {number} has no such item.")
+        raise _no_such_item(number, request.GET.get("of", ""))
     return HttpResponse(sent.html, status=200 if sent.live else STOP_POLLING)
 
 
@@ -352,7 +360,7 @@ def news(overview: page.Overview, *, seen: int, of: str) -> dict[str, Any]:
     }
     if of and of != "banner":
         if of not in {row.item.ref for row in overview.rows}:
-            raise Http404(f"{overview.rehearsal} has no item {of}.")
+            raise _no_such_item(overview.rehearsal.number, of)
         changed = [_row(overview, of)] if of in {row.item.ref for row in changed} else []
         context |= {"changed": changed, "trace": _trace(changed[0]) if changed else ""}
         context["journal"] = overview.rehearsal.events.filter(ref=of)

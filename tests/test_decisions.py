@@ -123,7 +123,7 @@ def test_a_partial_rehearsal_has_nothing_to_decide() -> None:
     rehearsal = work(begin("Passes", "Passes", "SignsOff", only=("1.1", "1.3")))
     assert rehearsal.closed_at is not None
     assert rehearsal.verdict == Verdict.ACTION_REQUIRED
-    with pytest.raises(decisions.Refused, match=r"1\.2 is skipped"):
+    with pytest.raises(decisions.Refused, match=r"1\.2 is not run"):
         say(rehearsal)
 
 

@@ -22,7 +22,7 @@ PACKAGE = Path(rehearsal.__file__).parent
 CATALOGUE = PACKAGE / "locale" / "fil" / "LC_MESSAGES" / "django.po"
 RECORDS = {"report.html"}
 """Templates that are records, and so are English for everybody."""
-CALLS = {"_", "gettext", "gettext_lazy", "ngettext"}
+CALLS = {"_", "gettext", "gettext_lazy", "gettext_noop", "ngettext"}
 
 
 def in_templates() -> Iterator[str]:
