@@ -72,9 +72,14 @@ class Address:
         here = {name: value for name, value in os.environ.items() if name in KEPT}
         return here | {name: value for name, value in said.items() if value}
 
+    @property
+    def wanted(self) -> dict[str, Any]:
+        """The options without those that stand in the way of administration."""
+        return {key: value for key, value in self.options.items() if key not in UNWANTED}
+
     def connect(self) -> BaseDatabaseWrapper:
         """A new connection, of the caller alone, to be closed by him. Raises django.db.Error."""
-        options = {key: value for key, value in self.options.items() if key not in UNWANTED}
+        options = self.wanted
         if self.vendor == "postgresql":
             options = {
                 "connect_timeout": CONNECT_SECONDS,
@@ -95,7 +100,8 @@ class Address:
 
 
 UNWANTED = {"pool", "server_side_binding"}
-"""Options for a project's many small queries that stand in the way of administration."""
+"""Options for a project's many small queries; a pool is shared by all that have the alias's name,
+wherever they lead."""
 
 
 def of(name: str) -> Address:

@@ -16,8 +16,11 @@ from django.db.migrations.exceptions import InconsistentMigrationHistory
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.migration import Migration
+from django.db.migrations.operations.base import Operation
 from django.db.migrations.questioner import MigrationQuestioner
 from django.db.migrations.state import ProjectState
+
+from rehearsal.databases import absent
 
 
 def aliases() -> list[str]:
@@ -109,7 +112,8 @@ def there_and_back(alias: str) -> dict[str, Any]:
 
     `irreversible` are those that say themselves that they cannot be taken back, `kept` what they
     need; the way back goes past both. It ends at the first one that `failed`, which is a name and
-    an error, or None. `reversed` are names and seconds, `applied` counts what there was to apply.
+    an error, or None. `reversed` are names and seconds, `applied` what there was to apply. Raises
+    absent.NoCopy where a migration works in another database.
     """
     began, back = 0.0, []
 
@@ -128,7 +132,7 @@ def there_and_back(alias: str) -> dict[str, Any]:
     plan = [one for one, _ in executor.migration_plan(targets) if one.app_label in here]
     executor.migrate(targets)
     executor = MigrationExecutor(connections[alias], follow)
-    irreversible = [one for one in plan if not all(each.reversible for each in one.operations)]
+    irreversible = [one for one in plan if not all(map(reversible, one.operations))]
     graph = executor.loader.graph
     needed = {key for one in irreversible for key in graph.forwards_plan(_key(one))}
     ways = [one for one in reversed(plan) if _key(one) not in needed]
@@ -136,6 +140,8 @@ def there_and_back(alias: str) -> dict[str, Any]:
     if ways:
         try:
             executor.migrate(targets, [(one, True) for one in ways])
+        except absent.NoCopy:
+            raise
         except Exception as error:  # a migration's own code may raise anything
             said = (str(error).splitlines() or [""])[0]
             at = ways[len(back)]
@@ -144,7 +150,7 @@ def there_and_back(alias: str) -> dict[str, Any]:
                 "error": f"{type(error).__name__}: {said}".rstrip(":. "),
             }
     return {
-        "applied": len(plan),
+        "applied": _names(map(_key, plan)),
         "reversed": back,
         "irreversible": _names(map(_key, irreversible)),
         "kept": _names(
@@ -152,6 +158,13 @@ def there_and_back(alias: str) -> dict[str, Any]:
         ),
         "failed": failed,
     }
+
+
+def reversible(operation: Operation) -> bool:
+    """Whether an operation says that it can be taken back, and all that it holds."""
+    # SeparateDatabaseAndState says so whatever it holds.
+    within = getattr(operation, "database_operations", [])
+    return bool(operation.reversible) and all(map(reversible, within))
 
 
 def _key(migration: Migration) -> tuple[str, str]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from django.db import migrations as django
 
 from demo import servers
+from rehearsal.databases.migrations import reversible
 from tests.checks.host import Answer, Host
 from tests.checks.planted import APPLY, NAME, Planted, chosen, on_postgresql, plant, sql
 from tests.databases.test_replacement import databases, execute
@@ -90,6 +95,8 @@ def test_what_a_rollback_would_lose_is_told(applied: Applied) -> None:
     column = sql("ALTER TABLE stock_item ADD forgotten integer")
     answer = applied(Planted("forgets", column), *chosen("backfill"))
     assert answer.status == "passed", answer.message
+    assert "were taken back" in answer.message
+    assert "it then differs from the snapshot, first: table public.stock_item has" in answer.message
     differs = " ".join(answer.facts["the copy then differs from the snapshot"])
     assert "table public.stock_item has other contents" in differs
     assert "forgotten" in differs
@@ -134,3 +141,62 @@ def test_on_sqlite(tmp_path: Path) -> None:
     assert answer.status == "passed", answer.message
     assert "stock.0002_price" in " ".join(answer.facts["taken back on a copy"])
     assert not list(tmp_path.glob("*scratch*"))
+
+
+BACK_TO_THE_DEFAULT = """migrations.RunPython(
+    migrations.RunPython.noop,
+    lambda apps, editor: apps.get_model("audit", "Entry").objects.using("default").count(),
+)"""
+BACKEND = """
+import os
+from django.db.backends.sqlite3 import base
+class DatabaseWrapper(base.DatabaseWrapper):
+    def get_connection_params(self):
+        return {**super().get_connection_params(), "database": os.environ["HOST_ALWAYS"]}
+"""
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Host:
+    """A project whose target is not its default database; its scratch is an empty file."""
+    host = Host(tmp_path_factory.mktemp("audited"), {"HOST_ALWAYS": ""})
+    settings = host.path / "host" / "settings.py"
+    settings.write_text(settings.read_text() + 'REHEARSAL["TARGET"] = "audit"\n')
+    host.migration("audit", "0002_back", BACK_TO_THE_DEFAULT)
+    host.write("host/backend/__init__.py", "")
+    host.write("host/backend/base.py", BACKEND)
+    for name in ("default", "audit"):
+        (host.path / f"{name}.sqlite3").touch()
+    return host
+
+
+QUESTION = ("rehearsal_reverse", "--database", "audit", "--number", "1", "--token", "0")
+
+
+def tables(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+
+
+def test_the_way_back_reaches_no_other_database(audited: Host) -> None:
+    assert json.loads(audited.manage(*QUESTION)) == {"reached": "default"}
+    assert not tables(audited.path / "audit.sqlite3"), "the target itself was migrated"
+    assert "audit_entry" in tables(audited.path / "audit.sqlite3.rehearsal-1-scratch-0")
+
+
+def test_where_the_alias_leads_elsewhere_nothing_is_done(audited: Host) -> None:
+    """As with a backend of the project that asks a vault, or a pool that is there already."""
+    settings = audited.path / "host" / "settings.py"
+    own = settings.read_text() + 'DATABASES["audit"]["ENGINE"] = "host.backend"\n'
+    audited.write("host/elsewhere.py", own)
+    target = audited.path / "audit.sqlite3"
+    with pytest.raises(AssertionError, match="so nothing was done"):
+        audited.manage(*QUESTION, "--settings=host.elsewhere", HOST_ALWAYS=str(target))
+    assert not tables(target)
+
+
+def test_what_cannot_be_taken_back_within_another_operation_cannot_be() -> None:
+    def nested(*back: str) -> bool:
+        return reversible(django.SeparateDatabaseAndState([django.RunSQL("SELECT 1", *back)]))
+
+    assert nested("SELECT 1") and not nested()

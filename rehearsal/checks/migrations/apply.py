@@ -75,7 +75,7 @@ class Apply(Check):
         _judge(report, alias, before, after, ran, heard)
         if self.reverse and planned:
             ends = began + self.timeout - 60
-            take_back(report, alias, after.identities[alias], arguments, ends)
+            take_back(report, alias, after.identities[alias], planned, arguments, ends)
         if recorder:
             self._judge_waiting(report, recorder.effects)
 

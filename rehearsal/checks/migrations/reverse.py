@@ -21,15 +21,20 @@ from rehearsal.databases.address import Address, AddressError
 
 SHOWN = 10
 """How many differences of the copy from the snapshot are told."""
-FORWARDS = re.compile(r"sequence |table (\w+\.)?django_migrations has ")
+FORWARDS = re.compile(r"sequence .* stands at |table (\w+\.)?django_migrations has ")
 """Counters; and what Django records of other databases' apps, wherever it migrates."""
 UNSEEN = "The migrations are applied, and whether they can be taken back was not seen: "
 
 
 def take_back(
-    report: Report, alias: str, identity: dict[str, str], arguments: list[str], ends: float
+    report: Report,
+    alias: str,
+    identity: dict[str, str],
+    applied: list[str],
+    arguments: list[str],
+    ends: float,
 ) -> None:
-    """Try the way back of what is unapplied in the rehearsal's snapshot.
+    """Try the way back of what was applied, where the rehearsal's snapshot lacks just that.
 
     `identity` is that of the database just migrated as `alias`; `ends` is when time is up, by the
     monotonic clock. Raises Failed where a migration cannot do what it says, Inconclusive where it
@@ -45,6 +50,7 @@ def take_back(
         try:
             scratch = way.prepare()
             snapshots.restore_into(snapshot, scratch, work_of(report))
+            snapshot = snapshots.as_restored(snapshot, scratch, work_of(report))
             report.progress(f"{said} Trying the way back on the copy.")
             question = [
                 *("rehearsal_reverse", "--database", alias),
@@ -52,7 +58,8 @@ def take_back(
             ]
             if (left := ends - time.monotonic()) < 1:
                 raise Inconclusive(f"{UNSEEN}no time was left. Give 2.2 a line of its own for it.")
-            found = ask(report, question, arguments, timeout=left)
+            found = _ask(report, question, arguments, left)
+            _prove_plan(found["applied"], applied)
             differs = [] if found["failed"] else _differences(snapshot, scratch, report)
         finally:
             way.discard()
@@ -71,6 +78,29 @@ def _prove_target(target: Address, alias: str, identity: dict[str, str]) -> None
         raise replacement.Refused(
             f"the line migrates {describe(identity)} as {alias!r}, and a copy can be made of "
             f"{describe(there)} alone, which is REHEARSAL['TARGET']."
+        )
+
+
+def _ask(
+    report: Report, question: list[str], arguments: list[str], seconds: float
+) -> dict[str, Any]:
+    try:
+        found = ask(report, question, arguments, timeout=seconds)
+    except Failed as error:
+        raise Inconclusive(f"{UNSEEN}{error}") from None
+    if reached := found.get("reached"):
+        raise Inconclusive(
+            f"{UNSEEN}a migration also works in the database {reached!r}, of which there is no "
+            "copy. Try its way back by hand."
+        )
+    return found
+
+
+def _prove_plan(found: list[str], applied: list[str]) -> None:
+    if others := sorted(set(found) ^ set(applied)):
+        raise Inconclusive(
+            f"{UNSEEN}the snapshot is not what was migrated, for {', '.join(others[:5])} would be "
+            "applied to only one of the two. Let 1.2 restore the snapshot first."
         )
 
 
@@ -99,7 +129,10 @@ def _tell(report: Report, said: str, found: dict[str, Any], differs: list[str]) 
     report.evidence("the copy then differs from the snapshot", differs[:SHOWN] + more or "in nothing")
     seconds = sum(one["seconds"] for one in back)
     report.measure("migrations.reverse_seconds", seconds, "seconds")
+    # What cannot be taken back differs by itself.
+    lost = differs and not irreversible
     report.progress(
-        f"{said} On a copy, {len(back)} of {found['applied']} were taken back in {seconds:.1f} s"
-        f"{'' if not irreversible else f'; {len(irreversible)} cannot be'}."
+        f"{said} On a copy, {len(back)} of {len(found['applied'])} were taken back in "
+        f"{seconds:.1f} s{f'; {len(irreversible)} cannot be' if irreversible else ''}"
+        f"{f'; it then differs from the snapshot, first: {differs[0]}' if lost else ''}."
     )

@@ -22,7 +22,7 @@ from django.db.migrations.state import ProjectState
 from rehearsal.databases.foreseen import statements
 from rehearsal.databases.foreseen.probe import Probe, probing
 from rehearsal.databases.foreseen.statements import Touch
-from rehearsal.databases.migrations import belongs
+from rehearsal.databases.migrations import belongs, reversible
 
 COUNT_SECONDS = 10
 """How long the rows of a table may be counted; after that the server's estimate must do."""
@@ -116,7 +116,7 @@ def _operation(
     found: dict[str, Any] = {
         "is": _named(operation),
         "kind": [one.__name__ for one in type(operation).__mro__],
-        "reversible": bool(operation.reversible),
+        "reversible": reversible(operation),
         "code": not operation.reduces_to_sql,
         "sql": [],
         "touches": [],

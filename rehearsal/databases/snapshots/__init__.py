@@ -4,6 +4,7 @@ snapshot = take(source, folder, target=target)   # or adopt(path, folder, …)
 snapshot = load(folder)
 restore_into(snapshot, scratch)                  # an empty database
 verify(snapshot, scratch)                        # [] when it holds what was taken
+as_restored(snapshot, scratch)                   # to compare it with itself, later
 prune(keep=3)
 """
 
@@ -14,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from urllib.parse import quote
@@ -95,6 +96,13 @@ def verify(snapshot: Snapshot, target: Address, work: Work) -> list[str]:
     return list(ENGINES[snapshot.manifest.engine].verify(snapshot.manifest, target, work))
 
 
+def as_restored(snapshot: Snapshot, target: Address, work: Work) -> Snapshot:
+    """The snapshot with what `target` holds for its contents: what later differs from that, and
+    be it an adopted one or of another server version, is seen. Raises SnapshotError."""
+    held = ENGINES[snapshot.manifest.engine].holds(target, work)
+    return replace(snapshot, manifest=replace(snapshot.manifest, adopted="", **held))
+
+
 def prune(keep: int) -> list[str]:
     """Remove all but the newest `keep` snapshots, and what was not taken to its end; names."""
     folders = [path for path in _all().iterdir() if path.is_dir()]
@@ -130,6 +138,6 @@ def _part(folder: Path, work: Work) -> Iterator[Path]:
 
 
 __all__ = [
-    "Manifest", "Snapshot", "SnapshotError", "Work", "adopt", "analyze", "load", "of_rehearsal",
-    "prune", "restore_into", "take", "verify",
+    "Manifest", "Snapshot", "SnapshotError", "Work", "adopt", "analyze", "as_restored", "load",
+    "of_rehearsal", "prune", "restore_into", "take", "verify",
 ]  # fmt: skip

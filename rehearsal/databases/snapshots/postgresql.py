@@ -195,25 +195,37 @@ def _entries(program: Path, archive: Path, work: Work) -> list[str]:
     return kept
 
 
-def verify(manifest: Manifest, target: Address, work: Work) -> list[str]:
-    """How what `target` holds differs from the manifest. Raises SnapshotError."""
+def holds(target: Address, work: Work) -> dict[str, Any]:
+    """What a manifest says of its contents, and its server, of a database that nobody writes to.
+
+    Raises SnapshotError.
+    """
     try:
         rows = contents.rows(target, stop=work.stop, say=work.say)
         with contents.session(target) as connection:
             found = {
                 "tables": rows,
                 "sequences": {
-                    name: [stands] for name, stands in contents.sequences(connection).items()
+                    name: [stands, stands]
+                    for name, stands in contents.sequences(connection).items()
                 },
                 "structure": contents.structure(connection),
+                "server": str(server_version(connection)),
             }
-            same = str(server_version(connection)) == manifest.server.split(".")[0]
     except Error as error:
         raise SnapshotError(f"What was restored cannot be read: {_first(error)}.") from error
     stopped(work)
+    return found
+
+
+def verify(manifest: Manifest, target: Address, work: Work) -> list[str]:
+    """How what `target` holds differs from the manifest. Raises SnapshotError."""
+    found = holds(target, work)
     if manifest.adopted:
-        return [] if rows else ["no table was restored"]
-    return differences(manifest, found, same_version=same)
+        return [] if found["tables"] else ["no table was restored"]
+    return differences(
+        manifest, found, same_version=found["server"] == manifest.server.split(".")[0]
+    )
 
 
 def analyze(target: Address) -> None:

@@ -55,16 +55,21 @@ def restore(archive: Path, manifest: Manifest, target: Address, work: Work) -> N
         _copy(old, new, work)
 
 
+def holds(target: Address, work: Work) -> dict[str, Any]:
+    """What a manifest says of its contents, of a database. Raises SnapshotError."""
+    with _opened(Path(target.name), "ro") as connection:
+        return _contents(connection, work)
+
+
 def verify(manifest: Manifest, target: Address, work: Work) -> list[str]:
     """How what `target` holds differs from the manifest. Raises SnapshotError."""
     with _opened(Path(target.name), "ro") as connection:
         checked = [line for (line,) in connection.execute("PRAGMA integrity_check(3)")]
-        if checked != ["ok"]:
-            return [f"SQLite finds it damaged: {'; '.join(checked)}"]
-        found = _contents(connection, work)
+    if checked != ["ok"]:
+        return [f"SQLite finds it damaged: {'; '.join(checked)}"]
+    found = holds(target, work)
     if manifest.adopted:
         return [] if found["tables"] else ["no table was restored"]
-    found["sequences"] = {name: [low] for name, (low, _) in found["sequences"].items()}
     return differences(manifest, found)
 
 

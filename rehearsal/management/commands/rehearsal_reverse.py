@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
-from rehearsal.databases import migrations, replacement
+from rehearsal.databases import absent, identity, migrations, replacement
 from rehearsal.management.commands.rehearsal_identity import write
 
 
@@ -26,12 +26,28 @@ class Command(BaseCommand):
     def handle(
         self, *, output: Path | None, database: str, number: int, token: str, **options: Any
     ) -> None:
-        # The alias leads to the scratch, whose name follows from the token, and to nothing else.
-        at = replace(replacement.configured(number), token=token).scratch
-        connections[database].close()
-        del connections[database]
-        connections.settings[database] |= {
+        # A migration may name any alias, and its code the default one: each leads to the scratch,
+        # whose name follows from the token, or to nothing.
+        way = replacement.configured(number)
+        at = replace(way, token=token).scratch
+        scratch = {
             "ENGINE": at.engine, "NAME": at.name, "HOST": at.host, "PORT": at.port,
-            "USER": at.user, "PASSWORD": at.password, "OPTIONS": dict(at.options),
+            "USER": at.user, "PASSWORD": at.password, "OPTIONS": at.wanted,
         }  # fmt: skip
-        write(self, output, migrations.there_and_back(database))
+        for connection in connections.all(initialized_only=True):
+            connection.close()
+            del connections[connection.alias]
+        for alias, said in connections.settings.items():
+            copied = alias == database or str(said["NAME"]) == way.target.name
+            said |= scratch if copied else {"ENGINE": absent.__name__, "OPTIONS": {}}
+        found = identity(database)["name"]
+        if found != at.name:
+            raise CommandError(
+                f"{database} leads to {found} where {at.name} was expected, so nothing was done: "
+                "the project's backend or its OPTIONS choose another database than NAME."
+            )
+        try:
+            answer = migrations.there_and_back(database)
+        except absent.NoCopy as reached:
+            answer = {"reached": str(reached)}
+        write(self, output, answer)
