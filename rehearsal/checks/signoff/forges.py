@@ -95,6 +95,8 @@ class Site:
                 said = f"{urlsplit(url).hostname} answered {error.code} to {place}"
             if error.code in {401, 403}:
                 raise HandOver(f"The token is refused: {said}.") from None
+            if error.code == 301:
+                raise HandOver(f"The ticket was moved: {said}.") from None
             if error.code in {404, 410}:
                 raise HandOver(f"There is no such ticket for this token: {said}.") from None
             raise ForgeError(f"Nothing was attached: {said}.") from None

@@ -1,8 +1,8 @@
 """A server that answers as GitHub, GitLab and Jira publish that they do, for one ticket on each.
 
-What each operation takes and gives is held to the forges' descriptions of their interfaces: path,
-method, the headers and fields that are required, the status, and the fields that are read. Anything
-else is answered with 404, 400 or 401, as there.
+What each operation is asked and answers is held to the forges' published descriptions of their
+interfaces (see `described`): path, method, query, token, fields, status. What is not so is kept in
+`Site.wrong`, and `serving` ends with it. What is no operation is answered with 404, as there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.checks.signoff import described
+
 TOKEN = "a-token-of-the-tests"  # noqa: S105
+AT = "2025-10-03T00:00:00Z"
+PERSON = {"id": 1, "login": "rehearsal", "username": "rehearsal"}
 SECRET = "66dbcd21ec5d24ed6ea225176098d52b"  # noqa: S105
 
 
@@ -34,6 +38,8 @@ class Site(ThreadingHTTPServer):
         self.comments: list[str] = []
         self.files: dict[str, bytes] = {}
         self.asked: list[tuple[str, str]] = []
+        self.wrong: list[str] = []
+        """What was asked or answered otherwise than the forges publish."""
         self.harm = ""
         """What goes wrong: `spoil` changes what is given back, `redirect` sends elsewhere,
         `500` breaks, `html` answers with a page."""
@@ -82,6 +88,7 @@ class Handler(BaseHTTPRequestHandler):
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.query = parse_qs(parts.query)
         self.server.asked.append((method, parts.path))
+        self.server.wrong += described.wrong(method, self.path, self.headers, self.body)
         for wanted, pattern, name in self.OPERATIONS:
             found = re.fullmatch(pattern, parts.path)
             if wanted != method or not found:
@@ -107,6 +114,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, body: object, kind: str = "application/json", **more: str) -> None:
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        # That a token is refused is published for all operations at once, and not with each.
+        if status != 401 and self.server.harm not in {"500", "redirect", "html"}:
+            asked = (self.command, self.path, self.headers, self.body)
+            self.server.wrong += described.wrong(*asked, answer=(status, kind, data))
         self.send_response(status)
         for name, value in {"Content-Type": kind, **more}.items():
             self.send_header(name, value)
@@ -135,24 +146,42 @@ class Handler(BaseHTTPRequestHandler):
     # GitHub: issues-get, issues-create-comment, issues-get-comment.
 
     def github_issue(self) -> None:
-        self._send(200, {"number": 12, "state": self.server.state["github"], "title": "Release"})
+        url = f"{self.server.address}/api/v3/repos/office/obcms"
+        issue = f"{url}/issues/12"
+        if self.server.state["github"] == "moved":
+            return self._send(301, {"message": "Moved Permanently"}, Location=f"{url}/issues/99")
+        told = {"id": 1, "node_id": "I_1", "number": 12, "title": "Release", "body": None}
+        told |= {"state": self.server.state["github"], "locked": False, "comments": 0}
+        told |= {"user": PERSON, "assignee": None, "labels": [], "milestone": None}
+        told |= {"created_at": AT, "updated_at": AT, "closed_at": None}
+        told |= {"url": issue, "repository_url": url, "html_url": self.server.tickets()["github"]}
+        told |= {f"{name}_url": f"{issue}/{name}" for name in ("labels", "comments", "events")}
+        self._send(200, told)
+
+    def _github_comment(self, number: int, body: str) -> dict[str, object]:
+        issue = f"{self.server.address}/api/v3/repos/office/obcms/issues"
+        html = f"{self.server.tickets()['github']}#issuecomment-{number}"
+        told = {"id": number, "node_id": f"IC_{number}", "body": body, "user": PERSON}
+        told |= {"url": f"{issue}/comments/{number}", "issue_url": f"{issue}/12"}
+        return told | {"html_url": html, "created_at": AT, "updated_at": AT}
 
     def github_comment(self) -> None:
         body = self._json("body")
         if len(body) > 65536:
             return self._send(422, {"message": "body is too long (maximum is 65536 characters)"})
         self.server.comments.append(body)
-        made = {"id": len(self.server.comments), "body": body, "html_url": "https://example.org"}
-        self._send(201, made)
+        self._send(201, self._github_comment(len(self.server.comments), body))
 
     def github_commented(self, made: str) -> None:
         body = self._spoiled(self.server.comments[int(made) - 1].encode()).decode()
-        self._send(200, {"id": int(made), "body": body.replace("\n", "\r\n")})
+        self._send(200, self._github_comment(int(made), body.replace("\n", "\r\n")))
 
     # GitLab: single project issue, markdown uploads, notes.
 
     def gitlab_issue(self) -> None:
-        self._send(200, {"iid": 12, "state": self.server.state["gitlab"]})
+        told = {"id": 1, "iid": 12, "project_id": 1, "title": "Release", "description": None}
+        told |= {"state": self.server.state["gitlab"], "web_url": self.server.tickets()["gitlab"]}
+        self._send(200, told)
 
     def gitlab_upload(self) -> None:
         name, data = self._file()
@@ -167,10 +196,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def gitlab_note(self) -> None:
         self.server.comments.append(self._json("body"))
-        self._send(201, {"id": len(self.server.comments), "body": self.server.comments[-1]})
+        self._send(201, self._gitlab_note(len(self.server.comments)))
 
     def gitlab_noted(self, made: str) -> None:
-        self._send(200, {"id": int(made), "body": self.server.comments[int(made) - 1]})
+        self._send(200, self._gitlab_note(int(made)))
+
+    def _gitlab_note(self, number: int) -> dict[str, object]:
+        told = {"id": number, "type": None, "body": self.server.comments[number - 1]}
+        told |= {"author": PERSON, "created_at": AT, "updated_at": AT, "system": False}
+        return told | {"noteable_id": 1, "noteable_type": "Issue", "noteable_iid": 12}
 
     # Jira: Get issue, Add attachment, Get attachment content, Add comment.
 
@@ -214,3 +248,4 @@ def serving() -> Iterator[Site]:
         finally:
             site.shutdown()
             thread.join(10)
+        assert not site.wrong, site.wrong

@@ -86,6 +86,13 @@ def test_a_closed_ticket_is_left_alone(kind: str, site: Site, settings: Any) -> 
         assert kept.read_bytes() == text.encode()
 
 
+def test_a_ticket_that_was_moved_is_a_persons_matter(site: Site, settings: Any) -> None:
+    site.state["github"] = "moved"
+    with pytest.raises(ActionRequired, match="The ticket was moved: .* answered 301"):
+        run(settings, site.tickets()["github"])
+    assert not site.comments
+
+
 @pytest.mark.parametrize(
     ("where", "said"),
     [
