@@ -19,6 +19,7 @@ from rehearsal.conf import configuration
 
 logger = logging.getLogger(__name__)
 
+RESULTS = "django_celery_results"
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]
 
@@ -41,6 +42,17 @@ def permitted(*names: str) -> Callable[[View[P]], View[P]]:
         return cast(View[P], guarded)
 
     return decorate
+
+
+def may(request: HttpRequest) -> dict[str, bool]:
+    """What the person may do, by the words that the templates use."""
+    return {
+        "start": request.user.has_perm("rehearsal.start_rehearsal"),
+        "confirm": request.user.has_perm("rehearsal.confirm_checkitem"),
+        "waive": request.user.has_perm("rehearsal.waive_checkitem"),
+        "decide": request.user.has_perm("rehearsal.decide_rehearsal"),
+        "trace": request.user.is_staff and request.user.has_perm(f"{RESULTS}.view_taskresult"),
+    }
 
 
 def from_htmx(request: HttpRequest) -> bool:
@@ -69,4 +81,4 @@ def _unavailable(request: HttpRequest) -> HttpResponse:
     return HttpResponse(html, status=503, headers={"Retry-After": "3"})
 
 
-__all__ = ["from_htmx", "permitted"]
+__all__ = ["RESULTS", "from_htmx", "may", "permitted"]

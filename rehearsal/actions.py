@@ -24,9 +24,10 @@ from kombu.exceptions import OperationalError as BrokerError
 from rehearsal import conf, decisions, page, plan, tasks
 from rehearsal.access import from_htmx, permitted
 from rehearsal.checks.base import BindingError
+from rehearsal.fragments import whole
 from rehearsal.models import Rehearsal
 from rehearsal.sentences import translated
-from rehearsal.views import changes, whole
+from rehearsal.views import changes
 from rehearsal.wording import anchor
 
 REFUSALS = (plan.StartError, plan.AlreadyOpen, decisions.Refused, BindingError)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rehearsal.models import Measurement
 from rehearsal.page import Overview, Row
-from rehearsal.wording import measured
+from rehearsal.wording import folded, measured
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Pair:
 def pairs(before: Overview, after: Overview) -> list[Pair]:
     """The lines of both in the order of the later document; the same words are the same line."""
     old, new = _rows(before), _rows(after)
-    left = {_key(row): row for row in old}
-    found = [Pair(left.pop(_key(row), None), row) for row in new]
+    left = {folded(row.item.text): row for row in old}
+    found = [Pair(left.pop(folded(row.item.text), None), row) for row in new]
     by_ref = {row.item.ref: row for row in left.values()}
     for place, pair in enumerate(found):
         if pair.before is None and (reworded := by_ref.pop(pair.row.item.ref, None)):
@@ -87,7 +87,3 @@ def pairs(before: Overview, after: Overview) -> list[Pair]:
 
 def _rows(overview: Overview) -> list[Row]:
     return [row for one in overview.detailed(overview.rows) for row in one.rows]
-
-
-def _key(row: Row) -> str:
-    return " ".join(row.item.text.casefold().split())

@@ -32,10 +32,10 @@ from django.http import (
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_GET
 
-from rehearsal import views
+from rehearsal import fragments
 from rehearsal.access import permitted
+from rehearsal.fragments import View
 from rehearsal.models import Rehearsal
-from rehearsal.views import View
 
 logger = logging.getLogger(__name__)
 
@@ -186,7 +186,7 @@ class Watch:
                 self._changed.set()
                 self._changed = asyncio.Event()
             for number, (_version, opened) in found.items():
-                if opened and views.sweep_is_due(number):
+                if opened and fragments.sweep_is_due(number):
                     self._run(self._sweeping, _sweep, number)
             await asyncio.sleep(LOOK_SECONDS)
         await self._run(self._looking, connections.close_all)
@@ -217,7 +217,7 @@ def _versions(numbers: list[int]) -> dict[int, tuple[int, bool]]:
 
 def _sweep(number: int) -> None:
     try:
-        views.sweep(number)
+        fragments.sweep(number)
     except Error as error:
         logger.warning("Rehearsal %s cannot be swept: %s", number, error)
         connections[router.db_for_read(Rehearsal)].close()
@@ -225,7 +225,7 @@ def _sweep(number: int) -> None:
 
 def _render(view: View) -> Pushed | None:
     """What is new for a view as an event; None when there is nothing by that name any more."""
-    sent = views.fragment(view, streamed=True)
+    sent = fragments.fragment(view, streamed=True)
     if sent is None:
         return None
     event = f"id: {sent.version}\nevent: changes\n{data(sent.html)}\n"

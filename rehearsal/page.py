@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -35,7 +35,17 @@ from rehearsal.models import (
 )
 from rehearsal.sentences import translated
 from rehearsal.timeline import Timeline, timeline
-from rehearsal.wording import SETTLED, VERDICTS, WORDS, anchor, duration, inline, measured, sign
+from rehearsal.wording import (
+    SETTLED,
+    VERDICTS,
+    WORDS,
+    anchor,
+    duration,
+    folded,
+    inline,
+    measured,
+    sign,
+)
 
 TAIL = 4000
 """Characters of an item's output that are shown in its row: the last ones."""
@@ -70,6 +80,8 @@ class Row:
     cut: int = 0
     """How many characters of the output come before the part in `output`."""
     measurements: tuple[Measurement, ...] = ()
+    overview: Overview | None = field(default=None, repr=False, compare=False)
+    """The rehearsal it is shown in, to tell how long the line took last time."""
 
     @property
     def anchor(self) -> str:
@@ -98,6 +110,16 @@ class Row:
     @property
     def duration(self) -> str:
         return "" if self.item.seconds is None else duration(self.item.seconds)
+
+    @property
+    def last_time(self) -> str:
+        """How long the same line took in the rehearsal before; empty where that is not known, or
+        the line has not begun. What a person confirmed took as long as he let it wait."""
+        begun = self.item.seconds is not None or self.item.status == Status.RUNNING
+        if not begun or self.item.confirmed_by or self.overview is None:
+            return ""
+        seconds = self.overview.lines_last_time.get(_line(self.item.text, self.item.check_path))
+        return "" if seconds is None else duration(seconds)
 
     @property
     def evidence(self) -> list[tuple[str, list[object]]]:
@@ -148,6 +170,10 @@ class Row:
         return waivable and not self.final
 
 
+def _line(text: str, check_path: str) -> tuple[str, str]:
+    return folded(text), check_path
+
+
 @dataclass(frozen=True)
 class SectionRows:
     """A section with its rows and how far it has come."""
@@ -178,7 +204,7 @@ class Overview:
 
     def __init__(self, rehearsal: Rehearsal) -> None:
         self.rehearsal = rehearsal
-        self.rows = [Row(item) for item in rehearsal.items.all()]
+        self.rows = [Row(item, overview=self) for item in rehearsal.items.all()]
         self.verdict = rehearsal.verdict
         self.sign, headline = VERDICTS[self.verdict]
         self.headline = str(headline)
@@ -232,6 +258,19 @@ class Overview:
         if not self._before or self._before[2] is None:
             return ""
         return duration((self._before[2] - self._before[1]).total_seconds())
+
+    @cached_property
+    def lines_last_time(self) -> dict[tuple[str, str], float]:
+        """Seconds that each line took in the one before, by its words and its check."""
+        if self.previous is None:
+            return {}
+        items = CheckItem.objects.filter(rehearsal=self.previous, confirmed_by="")
+        told = items.values_list("text", "check_path", "started_at", "finished_at")
+        return {
+            _line(text, path): (ended - began).total_seconds()
+            for text, path, began, ended in told
+            if began and ended
+        }
 
     @cached_property
     def _before(self) -> tuple[int, datetime.datetime, datetime.datetime | None] | None:
@@ -358,7 +397,7 @@ class Overview:
         for one in Measurement.objects.filter(item__in=chosen):
             measured.setdefault(one.item_id, []).append(one)
         rows = [
-            Row(row.item, *tails[row.item.pk], tuple(measured.get(row.item.pk, ())))
+            Row(row.item, *tails[row.item.pk], tuple(measured.get(row.item.pk, ())), self)
             if row.item.pk in tails
             else row
             for row in self.rows

@@ -55,6 +55,11 @@ def anchor(ref: str) -> str:
     return f"item-{ref.replace('.', '-')}"
 
 
+def folded(text: str) -> str:
+    """A line's words: two lines with the same are the same line."""
+    return " ".join(text.casefold().split())
+
+
 def duration(seconds: float) -> str:
     """Seconds in the unit a person would use: `0.4 s`, `12 s`, `2 min 13 s`, `1 h 05 min`."""
     if seconds < 10:

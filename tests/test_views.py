@@ -19,9 +19,10 @@ from django.contrib.messages import get_messages
 from django.db import connections
 from django.http import HttpResponse
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from rehearsal import page, records, tasks, views, wording
+from rehearsal import decisions, fragments, page, records, tasks, views, wording
 from rehearsal.conf import configuration
 from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict, change
 from tests.conftest import document
@@ -46,7 +47,7 @@ ACTIONS = {
 
 @pytest.fixture(autouse=True)
 def _nothing_swept() -> None:
-    views._last_swept.clear()
+    fragments._last_swept.clear()
 
 
 def signed_in(*permissions: str) -> Client:
@@ -705,7 +706,7 @@ def test_while_the_projects_database_is_swapped_the_page_asks_for_patience(
 
 def asking(viewers: int, seconds: int = 60) -> list[int]:
     """How often `viewers` come to ask when each keeps to the pause it was told last."""
-    pace, told = views.Pace(), []
+    pace, told = fragments.Pace(), []
     waiting = [(number / viewers, number) for number in range(viewers)]
     while waiting:
         waiting.sort()
@@ -722,7 +723,7 @@ def test_few_may_ask_each_second_and_many_only_as_often_as_one_process_bears() -
     assert set(asking(20)) == {1}
     crowded = asking(200, 120)
     assert min(crowded) > 5
-    assert len(crowded) / 60 < 1.2 * views.Pace.ASKED_A_SECOND
+    assert len(crowded) / 60 < 1.2 * fragments.Pace.ASKED_A_SECOND
 
 
 def test_measurements_lose_nothing_that_is_whole_and_show_no_noise() -> None:
@@ -755,15 +756,74 @@ def test_pages_that_poll_and_stand_at_the_same_version_share_one_rendering(
     rehearsal = begin("Passes", "Ends how=action_required")
     for item in rehearsal.items.all():
         tasks.perform.apply((item.pk, item.attempt))
-    views._fragments = views.Fragments()
+    views._fragments = fragments.Fragments()
     reader, confirmer = (
         signed_in("view_rehearsal"),
         signed_in("view_rehearsal", "confirm_checkitem"),
     )
     poll(reader, rehearsal, 0)
-    views._last_swept[rehearsal.number] = time.monotonic()
+    fragments._last_swept[rehearsal.number] = time.monotonic()
     with django_assert_num_queries(1, using="rehearsal"):  # the version
         again = poll(reader, rehearsal, 0)
     assert b"confirm/" not in again.content
     assert b"confirm/" in poll(confirmer, rehearsal, 0).content
     assert b"csrfmiddlewaretoken" not in poll(confirmer, rehearsal, 0).content
+
+
+def test_the_last_poll_of_a_closed_rehearsal_reads_it_once() -> None:
+    rehearsal = begin("Ends how=failed")
+    for item in rehearsal.items.all():
+        tasks.perform.apply((item.pk, item.attempt))
+    rehearsal.refresh_from_db()
+    views._fragments = fragments.Fragments()
+    client = signed_in("view_rehearsal")
+    with CaptureQueriesContext(connections["rehearsal"]) as asked:
+        assert poll(client, rehearsal, rehearsal.version).status_code == 286
+    assert sum("checklist_text" in one["sql"] for one in asked) == 1
+
+
+def took(item: CheckItem, seconds: float) -> None:
+    ended = item.started_at + datetime.timedelta(seconds=seconds)  # type: ignore[operator]
+    CheckItem.objects.filter(pk=item.pk).update(finished_at=ended)
+
+
+def test_each_line_says_how_long_it_took_last_time() -> None:
+    numbered = "".join(
+        f"- [ ] Line {n}. <!-- check: tests.sample_checks.Passes -->\n" for n in "123"
+    )
+    before = begin(text="## 1. First\n" + numbered + "- [ ] Somebody looks.\n")
+    for item in before.items.all():
+        tasks.perform.apply((item.pk, item.attempt))
+    decisions.confirm(before.number, "1.4", by="hand")
+    for item, seconds in zip(before.items.all(), (1.2, 75, 3600, 9999), strict=True):
+        took(item, seconds)
+    # The second line moved, the third was bound anew, and one was added.
+    after = begin(
+        text="## 1. First\n- [ ] New. <!-- check: tests.sample_checks.Passes -->\n"
+        "- [ ]  line  2. <!-- check: tests.sample_checks.Passes -->\n"
+        "- [ ] Line 1. <!-- check: tests.sample_checks.Passes -->\n"
+        "- [ ] Line 3. <!-- check: tests.sample_checks.Ends how=failed -->\n- [ ] Somebody looks.\n"
+    )
+    client = signed_in("view_rehearsal", "start_rehearsal")
+
+    def shown() -> dict[str, str]:
+        with CaptureQueriesContext(connections["rehearsal"]) as asked:
+            html = client.get(after.get_absolute_url()).content.decode()
+        counts.append(len(asked))
+        heads = re.findall(r'id="item-1-(\d)-head".*?</span>\n</span>', html, re.DOTALL)
+        rows = re.split(r'id="item-1-\d-head"', html)[1:]
+        found = {
+            n: re.search(r"last time ([^<]+)<", row) for n, row in zip(heads, rows, strict=True)
+        }
+        return {n: told[1] for n, told in found.items() if told}
+
+    counts: list[int] = []
+    assert shown() == {}  # nothing has begun
+    for item in after.items.all():
+        tasks.perform.apply((item.pk, item.attempt))
+    assert shown() == {"2": "1 min 15 s", "3": "1.2 s"}
+    assert counts[1] <= counts[0] + 1
+    CheckItem.objects.filter(rehearsal=after, number=3).update(status="running", finished_at=None)
+    assert shown()["3"] == "1.2 s"
+    tasks.cancel(begin("Passes").number, by="tester")  # it is not compared with
+    assert page.Overview(page.shown(begin("Passes").number).get()).previous == after.number

@@ -17,7 +17,7 @@ from django.test import Client
 from django.test.testcases import LiveServerThread
 from playwright import sync_api
 
-from rehearsal import views
+from rehearsal import fragments, views
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
@@ -44,7 +44,7 @@ def site(browser: Any, transactional_db: None, settings: Any) -> Iterator[str]:
     """The address of a server that serves the tests' project as strictly as a host may."""
     settings.MIDDLEWARE = ["tests.browser.policy.strict", *settings.MIDDLEWARE]
     # Other tests of this process have asked much, and pages would be told to ask rarely.
-    views._pace = views.Pace()
+    views._pace = fragments.Pace()
     thread = LiveServerThread("127.0.0.1", StaticFilesHandler)
     thread.daemon = True
     thread.start()

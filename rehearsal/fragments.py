@@ -1,0 +1,222 @@
+"""What has changed since a page last looked, as the HTML that brings it up to date.
+
+The same for a page that asks and for one that is pushed to; rendered once for all who have seen the
+same and may do the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from django.apps import apps
+from django.http import Http404, HttpRequest
+from django.template.loader import render_to_string
+from django.urls import NoReverseMatch, reverse
+from django.utils import timezone, translation
+from django.utils.translation import gettext as _
+
+from rehearsal import page, tasks
+from rehearsal.access import RESULTS, may
+from rehearsal.checks.base import BindingError
+from rehearsal.decision import Decision
+
+logger = logging.getLogger(__name__)
+
+SWEEP_EVERY = 3
+"""Seconds between two sweeps of one rehearsal by one process, however many pages watch it."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What a page shows and to whom; those with equal views are sent the same."""
+
+    number: int
+    seen: int
+    of: str
+    may: frozenset[str]
+    language: str
+    zone: str
+
+    @classmethod
+    def of_request(cls, request: HttpRequest, number: int) -> View:
+        """The view of who asks for what is new."""
+        # A browser that lost its stream says what it heard last.
+        seen = request.headers.get("Last-Event-ID") or request.GET.get("seen")
+        return cls(
+            number,
+            whole(seen, missing=-1),
+            request.GET.get("of", ""),
+            frozenset(name for name, yes in may(request).items() if yes),
+            translation.get_language() or "",
+            timezone.get_current_timezone_name(),
+        )
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A fragment, the version it brings a page to, and whether more may come."""
+
+    html: str
+    version: int
+    live: bool
+
+
+def fragment(
+    view: View, *, streamed: bool, pause: int = 0, overview: page.Overview | None = None
+) -> Sent | None:
+    """What is new for a view; None when there is nothing by that name any more.
+
+    Without a token, since it is for many: the page has one for all its forms. `pause` are the
+    seconds until a page that polls asks again, unless it is to ask more rarely anyway. `overview`
+    is the rehearsal's where it was read already.
+    """
+    with translation.override(view.language or None), timezone.override(view.zone):
+        if overview is None:
+            rehearsal = page.shown(view.number).first()
+            if rehearsal is None:
+                return None
+            overview = page.Overview(rehearsal)
+        try:
+            context = news(overview, seen=view.seen, of=view.of)
+        except Http404:
+            return None
+        context |= {"may": dict.fromkeys(view.may, True), "streamed": streamed}
+        context["pause"] = max(pause, overview.poll_seconds)
+        html = render_to_string("rehearsal/rows.html", context)
+    return Sent(html, overview.rehearsal.version, overview.live)
+
+
+class Fragments:
+    """Those rendered lately: the pages that poll a process and stand at the same version are
+    answered with one rendering."""
+
+    SECONDS = 2.0
+    """How long one is given out, so that the time it tells is right."""
+    MOST = 200
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[View, int], tuple[float, int, Sent | None]] = {}
+
+    def get(
+        self, view: View, version: int, pause: int, overview: page.Overview | None = None
+    ) -> Sent | None:
+        """The fragment that brings `view` to `version` or later; None as for `fragment`."""
+        now = time.monotonic()
+        kept = self._kept.get((view, pause))
+        if kept and kept[1] == version and now - kept[0] < self.SECONDS:
+            return kept[2]
+        sent = fragment(view, streamed=False, pause=pause, overview=overview)
+        if len(self._kept) >= self.MOST:
+            self._kept.clear()
+        self._kept[view, pause] = (now, sent.version if sent else version, sent)
+        return sent
+
+
+def news(overview: page.Overview, *, seen: int, of: str) -> dict[str, Any]:
+    """What a page that has seen the version `seen` has to be sent, for `rows.html`.
+
+    `of` is an item's reference for its own page, "banner" for the list, and empty for the
+    rehearsal's page. Raises Http404 where there is no such item.
+    """
+    if seen > overview.rehearsal.version:
+        seen = -1
+    changed = [row for row in overview.rows if row.item.changed_in > seen]
+    context = {
+        "overview": overview,
+        "spoken": page.spoken(overview, changed),
+        "of": of,
+        "news": seen != overview.rehearsal.version,
+        "changed": [],
+    }
+    if of and of != "banner":
+        if of not in {row.item.ref for row in overview.rows}:
+            raise no_such_item(overview.rehearsal.number, of)
+        changed = [row_of(overview, of)] if of in {row.item.ref for row in changed} else []
+        context |= {"changed": changed, "trace": trace_of(changed[0]) if changed else ""}
+        context["journal"] = overview.rehearsal.events.filter(ref=of)
+    elif not of:
+        context["decision"] = Decision.of(overview)
+        sections, keys = overview.detailed(changed), {row.item.pk for row in changed}
+        context["sections"] = sections
+        context["changed"] = [r for one in sections for r in one.rows if r.item.pk in keys]
+    return context
+
+
+def row_of(overview: page.Overview, ref: str) -> page.Row:
+    """One item's row with its whole output."""
+    found = next((row.item for row in overview.rows if row.item.ref == ref), None)
+    if found is None:
+        raise no_such_item(overview.rehearsal.number, ref)
+    return page.Row(
+        found, found.output, measurements=tuple(found.measurements.all()), overview=overview
+    )
+
+
+def no_such_item(number: int, ref: str) -> Http404:
+    said = {"number": number, "ref": ref}
+    return Http404(_("Rehearsal %(number)s has no item %(ref)s.") % said)
+
+
+def trace_of(row: page.Row) -> str:
+    """The address of what Celery recorded of the item's task; empty when there is none."""
+    if not (row.item.task_id and apps.is_installed(RESULTS)):
+        return ""
+    results = apps.get_model(RESULTS, "TaskResult").objects.filter(task_id=row.item.task_id)
+    try:
+        return reverse(
+            f"admin:{RESULTS}_taskresult_change", args=[results.values("pk").get()["pk"]]
+        )
+    except (NoReverseMatch, results.model.DoesNotExist):
+        return ""
+
+
+class Pace:
+    """How often pages may ask: once a second, and more rarely when many watch, so that watching
+    takes little of a process that has other work."""
+
+    ASKED_A_SECOND = 30
+    WINDOW = 20.0
+    """Seconds over which it is counted who watches."""
+
+    def __init__(self) -> None:
+        self._asked: deque[tuple[float, int]] = deque()
+
+    def asked(self, now: float) -> int:
+        """Count one that asks at `now`; returns the seconds after which it may ask again."""
+        while self._asked and self._asked[0][0] < now - self.WINDOW:
+            self._asked.popleft()
+        # Who was told to ask every three seconds stands for three who ask every second.
+        viewers = sum(pause for _, pause in self._asked) / self.WINDOW
+        pause = max(1, math.ceil(viewers / self.ASKED_A_SECOND))
+        self._asked.append((now, pause))
+        return pause
+
+
+_last_swept: dict[int, float] = {}
+
+
+def sweep_is_due(number: int) -> bool:
+    """Whether this process has not swept a rehearsal for a moment; if so, it is to sweep now."""
+    now = time.monotonic()
+    if now - _last_swept.get(number, -SWEEP_EVERY) < SWEEP_EVERY:
+        return False
+    _last_swept[number] = now
+    return True
+
+
+def sweep(number: int) -> None:
+    """Sweep for a page; a check that this process cannot load is not the page's concern."""
+    try:
+        tasks.sweep(number)
+    except BindingError:
+        logger.exception("Rehearsal %s names a check that this process cannot load", number)
+
+
+def whole(text: str | None, *, missing: int) -> int:
+    """The whole number that a request's `text` is, or `missing`."""
+    return int(text) if text and text.isascii() and text.isdigit() and len(text) < 19 else missing
