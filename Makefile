@@ -15,6 +15,9 @@ BENCHMARKS := $(filter-out _%,$(basename $(notdir $(wildcard benchmarks/*.py))))
 SYSTEM := chromium:chromium git:git pgbouncer:pgbouncer \
 	prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager  # command:Debian package, for `make test`
 
+# Most of what is started here is a Python of a second's life, which would compile this project anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 ifeq ($(CI),true)
 # A test whose program is missing fails there; elsewhere it is skipped and says why.
 export REHEARSAL_TEST_STRICT := 1
