@@ -12,12 +12,12 @@ from rehearsal.checks.base import Check, Report
 
 @dataclass(frozen=True)
 class Nothing(Check):
-    """Passes at once."""
+    """Passes at once: a fact, without which nothing passes, is written with the outcome's row."""
 
     needs: ClassVar[tuple[str, ...]] = ()
 
     def run(self, report: Report) -> None:
-        return None
+        report.evidence("looked at", "nothing, on purpose")
 
 
 @shared_task(name="benchmarks.nothing")

@@ -396,7 +396,15 @@ def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
         # It was told to end, and did not listen: a broad `except` takes that for any error.
         limit = f"{_timeout(item)} seconds"
         return Status.FAILED, f"The check ended after {took:.0f} seconds, and its limit is {limit}."
+    if not (report.facts or report.measurements):
+        return Status.INCONCLUSIVE, RECORDED_NOTHING
     return Status.PASSED, report.said or "Passed."
+
+
+RECORDED_NOTHING = (
+    "The check recorded nothing that it looked at, so nothing shows that it did: let it give "
+    "evidence or a measurement, and run this again."
+)
 
 
 def _worker_ends(error: SystemExit) -> bool:

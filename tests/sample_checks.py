@@ -29,35 +29,37 @@ class PassesAfterAll(Check):
     """Needs everything above it, as an unknown check does."""
 
     def run(self, report: Report) -> None:
-        return None
+        report.evidence("looked at", "everything")
 
 
 @dataclass(frozen=True)
-class LooksAfterAll(Check):
+class LooksAfterAll(PassesAfterAll):
     """Waits for everything above it to end, whatever comes of it."""
 
-    needs: ClassVar[tuple[str, ...]] = ()
+    needs: ClassVar[tuple[str, ...] | None] = ()
     after: ClassVar[tuple[str, ...] | None] = None
 
-    def run(self, report: Report) -> None:
-        return None
+
+@dataclass(frozen=True)
+class NeedsTheFirst(PassesAfterAll):
+    needs: ClassVar[tuple[str, ...] | None] = ("tests.sample_checks.Passes",)
 
 
 @dataclass(frozen=True)
-class NeedsTheFirst(Check):
-    needs: ClassVar[tuple[str, ...]] = ("tests.sample_checks.Passes",)
-
-    def run(self, report: Report) -> None:
-        return None
-
-
-@dataclass(frozen=True)
-class Alone(Check):
-    needs: ClassVar[tuple[str, ...]] = ()
+class Alone(PassesAfterAll):
+    needs: ClassVar[tuple[str, ...] | None] = ()
     exclusive: ClassVar[bool] = True
 
+
+@dataclass(frozen=True)
+class RecordsNothing(Check):
+    """Returns, says that all is well, and gives nothing to see it by."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+
     def run(self, report: Report) -> None:
-        return None
+        report.progress("All is well.")
+        report.write("I looked.")
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class FailsUntil(Check):
     def run(self, report: Report) -> None:
         if not Path(self.path).exists():
             raise Failed(f"{self.path} does not exist: create it.")
+        report.evidence("exists", self.path)
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,7 @@ class Runs(Check):
         )
         if finished.code != 0:
             raise Failed(f"The command ended with {finished.code}: mend it.")
+        report.evidence("exit code", 0)
 
 
 @dataclass(frozen=True)
@@ -196,11 +200,8 @@ class SignsOffBadly(Ends):
 
 
 @dataclass(frozen=True)
-class NeedsTheSignOff(Check):
-    needs: ClassVar[tuple[str, ...]] = ("tests.sample_checks.SignsOff",)
-
-    def run(self, report: Report) -> None:
-        return None
+class NeedsTheSignOff(PassesAfterAll):
+    needs: ClassVar[tuple[str, ...] | None] = ("tests.sample_checks.SignsOff",)
 
 
 @dataclass(frozen=True)
@@ -235,3 +236,4 @@ class Floods(Passes):
     def run(self, report: Report) -> None:
         for number in range(700_000):
             report.write(f"line {number} {'.' * 59}")
+        report.evidence("lines", 700_000)

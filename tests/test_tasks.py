@@ -80,6 +80,15 @@ def test_a_check_that_returns_something_has_not_passed(check: str) -> None:
     assert "where nothing was expected" in item.summary
 
 
+def test_a_check_that_records_nothing_has_not_passed() -> None:
+    """Whatever it says: a tick stands on something that a stranger can look at."""
+    rehearsal = begin("RecordsNothing")
+    work(rehearsal)
+    item = rehearsal.items.get()
+    assert item.status == "inconclusive"
+    assert item.summary.startswith("The check recorded nothing that it looked at")
+
+
 @pytest.mark.parametrize("what", ["nan", "bytes", "name", "unit"])
 def test_what_the_records_cannot_hold_fails_the_check_and_not_its_worker(what: str) -> None:
     rehearsal = begin(f"RecordsOddly what={what}")
