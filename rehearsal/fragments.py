@@ -20,7 +20,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
-from rehearsal import page, tasks
+from rehearsal import page, tasks, trends
 from rehearsal.access import RESULTS, may
 from rehearsal.checks.base import BindingError
 from rehearsal.decision import Decision
@@ -137,10 +137,13 @@ def news(overview: page.Overview, *, seen: int, of: str) -> dict[str, Any]:
         if of not in {row.item.ref for row in overview.rows}:
             raise no_such_item(overview.rehearsal.number, of)
         changed = [row_of(overview, of)] if of in {row.item.ref for row in changed} else []
-        context |= {"changed": changed, "trace": trace_of(changed[0]) if changed else ""}
+        context["changed"] = changed
+        if changed:
+            context |= all_about(changed[0])
         context["journal"] = overview.rehearsal.events.filter(ref=of)
     elif not of:
         context["decision"] = Decision.of(overview)
+        context["journal"] = overview.journal if context["news"] else None
         sections, keys = overview.detailed(changed), {row.item.pk for row in changed}
         context["sections"] = sections
         context["changed"] = [r for one in sections for r in one.rows if r.item.pk in keys]
@@ -155,6 +158,11 @@ def row_of(overview: page.Overview, ref: str) -> page.Row:
     return page.Row(
         found, found.output, measurements=tuple(found.measurements.all()), overview=overview
     )
+
+
+def all_about(row: page.Row) -> dict[str, Any]:
+    """What the item's own page shows beside its row."""
+    return {"trace": trace_of(row), "charts": trends.of_item(row.item)}
 
 
 def no_such_item(number: int, ref: str) -> Http404:

@@ -25,6 +25,7 @@ from rehearsal.models import (
     WAIVABLE,
     CheckItem,
     Choice,
+    Event,
     Measurement,
     Rehearsal,
     Section,
@@ -51,6 +52,8 @@ TAIL = 4000
 """Characters of an item's output that are shown in its row: the last ones."""
 MOST_SEGMENTS = 100
 """Parts that the bar of progress has at most: it comes with every change."""
+JOURNAL = 30
+"""Entries of the journal that come with the rehearsal's page: the last ones."""
 WITHOUT_WORKER_AFTER = 10
 """Seconds an item stays queued with nothing running before the page asks for a worker."""
 
@@ -301,6 +304,11 @@ class Overview:
         if self.counts["waiting"]:
             return _("Not decided yet: a person has to answer first.")
         return _("There is no go as it stands.")
+
+    @property
+    def journal(self) -> list[Event]:
+        """The last entries of the journal, the newest first."""
+        return list(self.rehearsal.events.order_by("-sequence")[:JOURNAL])
 
     @property
     def poll_seconds(self) -> int:

@@ -5,8 +5,9 @@ Stored times depend on the machine and its load; what decides is compared by sec
 
 from __future__ import annotations
 
+import datetime
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from django.db.models import Max
@@ -17,14 +18,18 @@ from django.utils.translation import gettext_lazy
 from rehearsal.checks.performance.timings import series
 from rehearsal.conf import configuration
 from rehearsal.models import CheckItem, Measurement, Rehearsal
-from rehearsal.wording import duration, measured
+from rehearsal.wording import anchor, duration, measured
 
 REHEARSALS = 50
 """The rehearsals that are drawn: the last ones."""
+MOST = 40
+"""Series of one item that are drawn: its first ones."""
 WIDTH, HEIGHT = 320, 96
 TOP, BOTTOM, LEFT, RIGHT = 8, 88, 6, 314
 """Where the lines begin and end in a chart, in its own units."""
 DURATION = "duration"
+Values = dict[int, tuple[float, str]]
+"""A series: its value in each rehearsal, and how that is read."""
 FIXED: tuple[tuple[Promise, str], ...] = (
     (gettext_lazy("Duration of a rehearsal"), DURATION),
     (gettext_lazy("Size of the snapshot"), "snapshot.archive_bytes"),
@@ -85,30 +90,75 @@ class Chart:
 
 def charts(environment: str) -> list[Chart]:
     """The charts of an environment's last rehearsals, without the series that none measured."""
-    ended = Rehearsal.objects.filter(environment=environment, closed_at__isnull=False)
-    ended = ended.filter(cancelled_by="").order_by("-number")
-    begun = dict(ended.values_list("number", "started_at")[:REHEARSALS])
-    numbers = sorted(begun)
+    begun = _ended(environment)
     wanted = list(_wanted())
-    rows: dict[str, dict[int, tuple[float, str]]] = defaultdict(dict)
-    lasts = CheckItem.objects.filter(rehearsal__in=numbers).order_by().values("rehearsal")
-    for told in lasts.annotate(last=Max("finished_at")):
-        number, last = told["rehearsal"], told["last"]
-        if last is not None:
-            seconds = (last - begun[number]).total_seconds()
-            rows[DURATION][number] = (seconds, duration(seconds))
+    rows: dict[str, Values] = defaultdict(dict)
+    rows[DURATION] = _durations(begun)
     held = Measurement.objects.filter(
-        rehearsal__in=numbers, name__in=[name for _title, name in wanted if name != DURATION]
+        rehearsal__in=begun, name__in=[name for _title, name in wanted if name != DURATION]
     )
     for number, name, value, unit in held.order_by("pk").values_list(
         "rehearsal", "name", "value", "unit"
     ):
         rows[name][number] = (value, measured(value, unit))
     return [
-        _chart(f"trend-{position}", title, numbers, rows[name])
+        _chart(f"trend-{position}", title, sorted(begun), rows[name])
         for position, (title, name) in enumerate(wanted)
         if rows[name]
     ]
+
+
+def durations(environment: str) -> Chart | None:
+    """How long an environment's last rehearsals took; None where there is no line to draw."""
+    values = _durations(_ended(environment))
+    title, name = FIXED[0]
+    return _chart(name, str(title), sorted(values), values) if len(values) > 1 else None
+
+
+def of_item(item: CheckItem) -> list[Chart]:
+    """What an item measured, over the rehearsals up to its own in which the same line, word for
+    word, was served by the same check; without what was measured once only."""
+    wanted = list(dict.fromkeys(item.measurements.values_list("name", flat=True)))[:MOST]
+    if not wanted:
+        return []
+    begun = _ended(item.rehearsal.environment, item.rehearsal_id)
+    numbers = sorted({*begun, item.rehearsal_id})
+    held = Measurement.objects.filter(
+        rehearsal__in=numbers,
+        name__in=wanted,
+        item__text=item.text,
+        item__check_path=item.check_path,
+    )
+    rows: dict[str, Values] = defaultdict(dict)
+    for number, name, value, unit in held.order_by("pk").values_list(
+        "rehearsal", "name", "value", "unit"
+    ):
+        rows[name][number] = (value, measured(value, unit))
+    return [
+        _chart(f"{anchor(item.ref)}-trend-{position}", name, numbers, rows[name])
+        for position, name in enumerate(wanted)
+        if len(rows[name]) > 1
+    ]
+
+
+def _ended(environment: str, until: int | None = None) -> dict[int, datetime.datetime]:
+    """The last rehearsals of an environment that ended, each with when it began."""
+    ended = Rehearsal.objects.filter(environment=environment, closed_at__isnull=False)
+    ended = ended.filter(cancelled_by="").order_by("-number")
+    if until is not None:
+        ended = ended.filter(number__lte=until)
+    return dict(ended.values_list("number", "started_at")[:REHEARSALS])
+
+
+def _durations(begun: Mapping[int, datetime.datetime]) -> Values:
+    lasts = CheckItem.objects.filter(rehearsal__in=begun).order_by().values("rehearsal")
+    rows: Values = {}
+    for told in lasts.annotate(last=Max("finished_at")):
+        number, last = told["rehearsal"], told["last"]
+        if last is not None:
+            seconds = (last - begun[number]).total_seconds()
+            rows[number] = (seconds, duration(seconds))
+    return rows
 
 
 def _wanted() -> Iterator[tuple[str, str]]:
@@ -118,9 +168,7 @@ def _wanted() -> Iterator[tuple[str, str]]:
         yield _("Queries of %s") % page.name, series("queries", page.name)
 
 
-def _chart(
-    slug: str, title: str, numbers: Sequence[int], held: dict[int, tuple[float, str]]
-) -> Chart:
+def _chart(slug: str, title: str, numbers: Sequence[int], held: Values) -> Chart:
     """Lay a series out over an axis that begins at 0: no change looks larger than it is."""
     most = max(value for value, _shown in held.values()) or 1
     step = (RIGHT - LEFT) / max(1, len(numbers) - 1)

@@ -10,6 +10,7 @@ urlpatterns = [
     path("trends/", views.trends, name="trends"),
     path("start/", actions.start, name="start"),
     path("<int:number>/", views.rehearsal, name="rehearsal"),
+    path("<int:number>/journal/", views.journal, name="journal"),
     path("<int:number>/rows/", views.rows, name="rows"),
     path("<int:number>/stream/", live.stream, name="stream"),
     path("<int:number>/cancel/", actions.cancel, name="cancel"),
@@ -23,6 +24,7 @@ urlpatterns = [
     path("<int:number>/report.html", views.report, name="report"),
     path("compare/<int:a>/<int:b>/", views.compare, name="compare"),
     path("<int:number>/items/<str:ref>/", views.item, name="item"),
+    path("<int:number>/items/<str:ref>/trends/", views.item_trends, name="item_trends"),
     path("<int:number>/items/<str:ref>/confirm/", actions.confirm, name="confirm"),
     path("<int:number>/items/<str:ref>/waive/", actions.waive, name="waive"),
 ]

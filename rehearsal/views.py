@@ -15,33 +15,35 @@ from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
 from rehearsal import comparison, conf, page, records, sealing
 from rehearsal import trends as drawn
-from rehearsal.access import may, permitted
+from rehearsal.access import from_htmx, may, permitted
 from rehearsal.decision import Decision
 from rehearsal.fragments import (
     Fragments,
     Pace,
     View,
+    all_about,
     news,
     no_such_item,
     row_of,
     sweep,
     sweep_is_due,
-    trace_of,
     whole,
 )
-from rehearsal.models import Rehearsal
+from rehearsal.models import CheckItem, Rehearsal
 
 CLOCK_EVERY = 5
 """Seconds after which a running rehearsal's elapsed time is sent again though nothing changed."""
 HISTORY = 20
 """Rehearsals on one page of the history."""
+ENTRIES = 200
+"""Entries on one page of the journal."""
 
 STOP_POLLING = 286
 """The status that makes htmx stop asking."""
@@ -82,6 +84,7 @@ def index(request: HttpRequest) -> HttpResponse:
         "environment": here.environment,
         "document": here.checklist.name,
         "revision": conf.revision() if request.user.has_perm("rehearsal.start_rehearsal") else "",
+        "durations": drawn.durations(here.environment),
         "already_open": ours.filter(closed_at=None).exists(),
         "of": "banner",
     }
@@ -103,7 +106,12 @@ def rehearsal(request: HttpRequest, number: int) -> HttpResponse:
     """One rehearsal: its verdict, its sections, and its lines ticking."""
     overview = page.Overview(get_object_or_404(page.shown(number)))
     sections = overview.detailed(overview.rows)
-    context = {"overview": overview, "sections": sections, "decision": Decision.of(overview)}
+    context = {
+        "overview": overview,
+        "sections": sections,
+        "decision": Decision.of(overview),
+        "journal": overview.journal,
+    }
     return _render(request, "rehearsal/rehearsal.html", context)
 
 
@@ -115,7 +123,30 @@ def item(request: HttpRequest, number: int, ref: str) -> HttpResponse:
     row = row_of(overview, ref)
     journal = overview.rehearsal.events.filter(ref=ref)
     context = {"overview": overview, "row": row, "journal": journal, "of": ref}
-    return _render(request, "rehearsal/item.html", context | {"trace": trace_of(row)})
+    return _render(request, "rehearsal/item.html", context | all_about(row))
+
+
+@require_GET
+@permitted()
+def item_trends(request: HttpRequest, number: int, ref: str) -> HttpResponse:
+    """How the numbers that one line measured went; a part of pages, fetched once it is seen."""
+    if not from_htmx(request):
+        return redirect("rehearsal:item", number, ref)
+    section, _dot, line = ref.partition(".")
+    named = {"section__number": whole(section, missing=0), "number": whole(line, missing=0)}
+    items = CheckItem.objects.select_related("rehearsal", "section").defer("output")
+    found = get_object_or_404(items, rehearsal=number, **named)
+    return _render(request, "rehearsal/_item_trends.html", {"charts": drawn.of_item(found)})
+
+
+@require_GET
+@permitted()
+def journal(request: HttpRequest, number: int) -> HttpResponse:
+    """Who changed what and when, from the first entry on."""
+    found = get_object_or_404(Rehearsal.objects.defer("checklist_text"), pk=number)
+    listed = Paginator(found.events.all(), ENTRIES).get_page(request.GET.get("page"))
+    context = {"rehearsal": found, "journal": listed.object_list, "listed": listed}
+    return _render(request, "rehearsal/journal.html", context)
 
 
 @require_GET

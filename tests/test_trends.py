@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from rehearsal.models import CheckItem, Measurement, Rehearsal, Section, Status
-from rehearsal.trends import charts
+from rehearsal.trends import charts, durations, of_item
 
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
 
@@ -119,3 +119,59 @@ def test_who_may_not_view_rehearsals_sees_no_trends(address: str) -> None:
 def test_the_admins_list_leads_to_them(history: list[Rehearsal]) -> None:
     response = someone("view_rehearsal").get("/admin/rehearsal/rehearsal/")
     assert b"/admin/rehearsal/rehearsal/trends/" in response.content
+
+
+def test_how_long_rehearsals_took_is_a_line_from_the_second_on(history: list[Rehearsal]) -> None:
+    drawn = durations("staging")
+    assert drawn is not None
+    assert [point.value for point in drawn.points] == [60.0 * n for n in range(1, 6)]
+    client = someone("view_rehearsal")
+    assert drawn.sentence in client.get("/rehearsal/").content.decode()
+    Rehearsal.objects.exclude(pk=history[-1].pk).delete()
+    assert durations("staging") is None
+    assert b"rehearsal-spark" not in client.get("/rehearsal/").content
+
+
+def test_an_item_draws_what_the_same_line_measured_up_to_its_rehearsal() -> None:
+    made = [past(number, seconds=number) for number in range(1, 5)]
+    items = [one.items.get() for one in made]
+    other = CheckItem.objects.create(  # measures by the same name
+        rehearsal=made[0], section=items[0].section, position=1, number=2, text="Another.",
+        check_path=items[0].check_path,
+    )  # fmt: skip
+    Measurement.objects.create(rehearsal=made[0], item=other, name="seconds", value=9, unit="s")
+    CheckItem.objects.filter(pk=items[1].pk).update(check_path="tests.sample_checks.Ends")
+    Measurement.objects.create(rehearsal=made[2], item=items[2], name="once", value=1, unit="s")
+    (drawn,) = of_item(items[2])
+    assert drawn.title == "seconds"
+    assert [(one.number, one.value) for one in drawn.points] == [
+        (made[0].pk, 1.0), (made[2].pk, 3.0)
+    ]  # fmt: skip
+    # Its own rehearsal counts also while it is open, and none that was cancelled.
+    Rehearsal.objects.filter(pk=made[3].pk).update(closed_at=None)
+    Rehearsal.objects.filter(pk=made[0].pk).update(cancelled_by="tester")
+    (drawn,) = of_item(items[3])
+    assert [one.value for one in drawn.points] == [3.0, 4.0]
+    items[3].measurements.all().delete()
+    assert of_item(items[3]) == []
+
+
+def test_an_opened_line_fetches_its_trends_and_its_own_page_has_them(
+    django_assert_num_queries: Any,
+) -> None:
+    made = [past(number, seconds=number, bytes=1e6 * number) for number in range(1, 4)]
+    client = someone("view_rehearsal")
+    path = f"{made[-1].get_absolute_url()}items/1.1/"
+    opened = client.get(made[-1].get_absolute_url()).content.decode()
+    assert f'hx-get="{path}trends/"' in opened
+    assert "<figure" not in opened
+    with django_assert_num_queries(4, using="rehearsal"):
+        fetched = client.get(f"{path}trends/", headers={"HX-Request": "true"}).content.decode()
+    assert fetched.count("<figure") == 2 and "<html" not in fetched
+    assert "3 rehearsals, the last 3 s, between 1 s and 3 s" in fetched
+    own = client.get(path).content.decode()
+    assert own.count("<figure") == 2 and 'hx-get="' + path not in own
+    # A link that somebody keeps leads to the page that has them.
+    assert client.get(f"{path}trends/").headers["Location"] == path
+    missing = path.replace("1.1", "7.7") + "trends/"
+    assert client.get(missing, headers={"HX-Request": "true"}).status_code == 404

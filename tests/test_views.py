@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
 HTMX = {"HX-Request": "true"}
 PAGES = [
     *("", "{n}/", "{n}/rows/", "{n}/items/1.1/", "{n}/checklist.md", "{n}/evidence.json"),
-    *("{n}/junit.xml", "{n}/report.html", "compare/{n}/{n}/"),
+    *("{n}/junit.xml", "{n}/report.html", "{n}/journal/", "compare/{n}/{n}/"),
 ]
 ACTIONS = {
     "start/": "start_rehearsal",
@@ -319,7 +319,7 @@ def test_the_number_of_queries_does_not_grow(
     for _ in range(many):
         work(begin(*["Passes"] * many))
     number = Rehearsal.objects.values_list("pk", flat=True).first()
-    for path, limit in (("", 10), ("{n}/", 14), ("{n}/rows/?seen=0", 16)):
+    for path, limit in (("", 11), ("{n}/", 14), ("{n}/rows/?seen=0", 16)):
         client.get(at(path, number))
         with django_assert_max_num_queries(limit, using="rehearsal"):
             client.get(at(path, number))
@@ -406,7 +406,7 @@ def test_polling_stops_when_all_is_decided(client: Client) -> None:
     work(rehearsal)
     last = poll(client, rehearsal, seen)
     assert (last.status_code, rows_in(last)) == (286, ["item-1-1"])
-    assert "hx-trigger" not in last.content.decode()
+    assert "every " not in last.content.decode()
     assert poll(client, rehearsal, version(rehearsal)).status_code == 286
 
 
@@ -827,3 +827,31 @@ def test_each_line_says_how_long_it_took_last_time() -> None:
     assert shown()["3"] == "1.2 s"
     tasks.cancel(begin("Passes").number, by="tester")  # it is not compared with
     assert page.Overview(page.shown(begin("Passes").number).get()).previous == after.number
+
+
+def test_the_journal_is_on_the_page_the_newest_first_and_whole_on_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(page, "JOURNAL", 2)
+    monkeypatch.setattr(views, "ENTRIES", 3)
+    rehearsal = begin("Ends how=action_required")
+    work(rehearsal)
+    client = signed_in("view_rehearsal")
+
+    def told(html: str) -> list[str]:
+        body = html[html.index('id="rehearsal-journal"') :]
+        return re.findall(r"<td>([^<]*)</td><td>[^<]*</td></tr>", body)
+
+    shown = client.get(at("{n}/", rehearsal)).content.decode()
+    assert told(shown) == ["running → action required", "queued → running"]
+    rehearsal.refresh_from_db()
+    assert f"has {rehearsal.journal_length} entries" in shown
+    whole = client.get(at("{n}/journal/", rehearsal)).content.decode()
+    assert told(whole) == ["", "pending → queued", "queued → running"]
+    rest = client.get(at("{n}/journal/?page=2", rehearsal)).content.decode()
+    assert told(rest)[-1] == "running → action required"
+    # A poll brings what is new, and nothing of it when only the clock went on.
+    assert b"rehearsal-journal" in poll(client, rehearsal, 0).content
+    assert (
+        b"rehearsal-journal" not in poll(client, rehearsal, version(rehearsal), elapsed=0).content
+    )

@@ -13,9 +13,10 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 
 from rehearsal import tasks
-from rehearsal.models import CheckItem, Event, Rehearsal, Status, change
+from rehearsal.models import CheckItem, Event, Measurement, Rehearsal, Status, change
 from tests.browser.conftest import Window, sync_api
 from tests.conftest import WorkerProcess, document, wait_for
+from tests.test_trends import past
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"]),
@@ -96,6 +97,28 @@ def test_the_output_of_a_running_line_is_seen_while_it_is_written(window: Open) 
             f"restored {said}\n", timeout=WITHIN
         )
         expect(opened.page.locator("#item-1-1 .rehearsal-summary")).to_have_text(said)
+    assert opened.complaints == []
+
+
+def test_a_line_fetches_its_trends_when_it_is_opened_and_no_other_does(window: Open) -> None:
+    for number in (1, 2):
+        made = past(number, seconds=number)
+    item = CheckItem.objects.create(
+        rehearsal=made, section=made.sections.get(), position=1, number=2, text="Other.",
+        status=Status.PASSED, check_path="tests.sample_checks.Passes",
+    )  # fmt: skip
+    Measurement.objects.create(rehearsal=made, item=item, name="seconds", value=1, unit="s")
+    opened = window()
+    asked: list[str] = []
+    opened.page.on("request", lambda one: asked.append(one.url))
+    opened.page.goto(address(made), wait_until="networkidle")
+    for _ in range(2):  # closed and opened again, it has them
+        opened.page.locator("#item-1-1 > summary").click()
+        expect(opened.page.locator("#item-1-1").get_by_role("img")).to_have_count(1)
+        opened.page.locator("#item-1-1 > summary").click()
+    assert [one for one in asked if "trends" in one] == [
+        opened.page.url + "items/1.1/trends/"
+    ]  # fmt: skip
     assert opened.complaints == []
 
 
