@@ -14,6 +14,7 @@ from typing import Any
 from xml.parsers import expat
 
 from rehearsal.checks.base import Report
+from rehearsal.checks.options import fits
 from rehearsal.checks.pytest_results import Test, findings
 from rehearsal.checks.pytest_results import record as record_results
 from rehearsal.command import Finished
@@ -26,11 +27,50 @@ ERROR = re.compile(r"ERROR: (?!usage:)|python -m pytest: error: |__main__\.py: e
 """How a line begins in which pytest says why it cannot begin."""
 ASKED = ("queries", "query_seconds", "slowest", "repeated")
 """What is told of a test's queries, in the order of the fields of `Test`."""
+KINDS: dict[str, Any] = {
+    **dict.fromkeys(
+        (
+            *("alias", "argument", "host", "how", "name", "outcome", "port", "pytest", "python"),
+            *("reason", "said", "schema", "settings", "tail", "template", "vendor"),
+        ),
+        str,
+    ),
+    **dict.fromkeys(("count", "kept", "queries"), int),
+    **dict.fromkeys(("built_seconds", "query_seconds", "seconds"), float),
+    **dict.fromkeys(("called", "skipped_parts"), bool | int),
+    **dict.fromkeys(("repeated", "slowest"), list[list]),  # type: ignore[type-arg]
+    "nodes": list[str],
+    "only_failed": bool,
+}
+"""What the plugin tells under each name, whatever the event."""
+ALWAYS = {
+    "configured": {"pytest", "python", "only_failed"},
+    "database": {"alias", "vendor", "host", "port", "name"},
+}
+"""What is looked for in these events once the run is over."""
+MOST = 10**9
+"""No count and no seconds of a run are more."""
 NAMED = 3
 """How many tests, errors or reasons a sentence names before it only counts."""
 
 
 # What the plugin tells
+
+UNREADABLE = (ValueError, KeyError, TypeError)
+
+
+def _prove(event: dict[str, Any]) -> None:
+    """Raise one of UNREADABLE for what the plugin cannot have told."""
+    for key in ALWAYS.get(event["event"], set()) - event.keys():
+        raise KeyError(key)
+    for key in KINDS.keys() & event.keys():
+        value, kind = event[key], KINDS[key]
+        if not fits(value, kind) or (isinstance(value, (int, float)) and not 0 <= value < MOST):
+            raise TypeError(f"{key} is {value!r}")
+        if kind == KINDS["slowest"]:
+            for number, text in value:
+                if not (fits(number, float) and 0 <= number < MOST and fits(text, str)):
+                    raise TypeError(f"{key} holds {number!r}: {text!r}")
 
 
 @dataclass
@@ -92,18 +132,22 @@ class Seen:
 
     def read(self, path: Path) -> None:
         """Take the events that were told since the last time."""
-        with path.open("rb") as stream:
-            stream.seek(self._offset)
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
-                self._offset += len(line)
-                try:
-                    self._take(json.loads(line))
-                except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                    self.unreadable = f"{type(error).__name__}: {error}"[:200]
+        try:
+            with path.open("rb") as stream:
+                stream.seek(self._offset)
+                for line in stream:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._offset += len(line)
+                    try:
+                        self._take(json.loads(line))
+                    except (*UNREADABLE, AttributeError, RecursionError) as error:
+                        self.unreadable = f"{type(error).__name__}: {error}"[:200]
+        except OSError as error:  # a test may have removed it
+            self.unreadable = f"its file is gone: {error.strerror}"
 
     def _take(self, event: dict[str, Any]) -> None:
+        _prove(event)
         node = str(event.get("node", ""))
         why = f"{node} ({event['reason']})" if event.get("reason") else node
         match event.pop("event"):

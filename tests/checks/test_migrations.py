@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from rehearsal.checks.base import Failed
+from rehearsal.checks.migrations.state import state
 from tests.checks.host import MANAGE, STOCK_MODELS, Host
+from tests.checks.projects import make_report
 
 PLAN = "Run `python manage.py showmigrations --plan` and review output."
 APPLY = "Apply migrations: `python manage.py migrate`."
@@ -282,3 +285,10 @@ def test_a_line_with_another_command_is_refused(host: Host, line: str) -> None:
     found = host.perform("migrations.Apply", line)
     assert found.status == "failed"
     assert "`python manage.py migrate …`" in found.message
+
+
+def test_an_answer_of_another_release_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"identities": {}, "databases": {}, "wishes": {}}
+    monkeypatch.setattr("rehearsal.checks.migrations.state.ask", lambda *_, **__: answer)
+    with pytest.raises(Failed, match="databases, identities, wishes, and .* the same release"):
+        state(make_report("`python manage.py migrate`"))

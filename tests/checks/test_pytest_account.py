@@ -83,6 +83,38 @@ def test_an_exit_code_is_enough_to_fail(folder: Path, code: int) -> None:
         _judge(seen, Finished(code, Ending.EXITED, 1.0, 0), folder / "junit.xml", "python", 60)
 
 
+ASKED = {
+    "event": "queries", "node": "test_a.py::test_b", "queries": 1, "query_seconds": 0.1,
+    "slowest": [[0.1, "SELECT"]], "repeated": [[2, "SELECT"]],
+}  # fmt: skip
+DATABASE = {
+    "event": "database", "alias": "default", "vendor": "sqlite", "host": "", "port": "",
+    "name": "a",
+}  # fmt: skip
+OF_A_KIND = [None, True, -1, 10**400, float("nan"), "x", [], [[1]], [[1, 2]], {}]
+
+
+@pytest.mark.parametrize("event", [*TOLD, ASKED, DATABASE], ids=lambda event: event["event"])
+def test_a_value_of_another_kind_is_a_sentence(folder: Path, event: dict[str, Any]) -> None:
+    """Whatever stands where, it is no traceback; and what the plugin cannot have told, no pass."""
+    for key in event.keys() - {"event"}:
+        for value in OF_A_KIND:
+            told = lines([{**event, key: value}])
+            assert verdict(folder, lines(TOLD) + told) in {"passed", "inconclusive", "failed"}
+        lacking = {name: said for name, said in event.items() if name != key}
+        assert verdict(folder, lines([lacking, *TOLD])) in {"passed", "inconclusive"}
+    if event in (ASKED, DATABASE):
+        assert verdict(folder, lines([{**event, "queries": "x", "vendor": 5}, *TOLD])) == (
+            "inconclusive"
+        )
+
+
+def test_events_that_a_test_removed_are_a_sentence(folder: Path) -> None:
+    seen = Seen()
+    seen.read(folder / "there is none")
+    assert seen.unreadable.startswith("its file is gone")
+
+
 @cases(60)
 @given(st.lists(ANYTHING | st.sampled_from(TOLD), max_size=6), st.binary(max_size=20))
 @example([[1]], b"")

@@ -184,6 +184,25 @@ def test_a_reader_that_goes_away_changes_nothing(worker: WorkerProcess, tmp_path
     assert statuses(Rehearsal.objects.get()) == ["passed", "failed"]
 
 
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("start_rehearsal --timeout 0 >&- 2>&-", 2),
+        ("start_rehearsal --json >&-", 2),  # nobody would get what was asked for
+        ("rehearsal_gate --max-age 0 >&- 2>&-", 2),
+        ("rehearsal_gate --revision abc >&-", 1),
+    ],
+)
+def test_streams_that_are_closed_change_no_exit_code(line: str, code: int) -> None:
+    ended = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m django {line}"],
+        cwd=ROOT, env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        stderr=subprocess.PIPE, text=True, timeout=90, check=False,
+    )  # fmt: skip
+    assert (ended.returncode, "Traceback" in ended.stderr) == (code, False)
+    assert not Rehearsal.objects.exists()
+
+
 def test_a_pipe_takes_the_document_and_a_link_stays_one(
     worker: WorkerProcess, tmp_path: Path
 ) -> None:

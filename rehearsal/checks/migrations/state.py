@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
 from django.db import DEFAULT_DB_ALIAS
@@ -87,7 +87,14 @@ def state(report: Report, arguments: Sequence[str] = (), *, foresee: bool = Fals
             f"The project's migrations cannot be loaded: {broken}. Put back what is missing, or "
             "correct what the migration names."
         )
-    found = State(**answer)
+    try:
+        found = State(**answer)
+    except TypeError:
+        raise Failed(
+            f"manage.py {question[0]} answered with {', '.join(sorted(answer))}, and "
+            f"{', '.join(one.name for one in fields(State))} were expected: let the project's "
+            "manage.py have the same release of rehearsal as this worker."
+        ) from None
     prove_databases(report, found.identities)
     if found.known() == 0:
         raise Inconclusive(

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
 from rehearsal import conf, gate, records
-from rehearsal.management.console import put
+from rehearsal.management.console import put, reopen
 
 CLOSED, USAGE = 1, 2
 MOST_HOURS = 24 * 366 * 10
@@ -34,6 +34,7 @@ class Command(BaseCommand):
         add("--json", action="store_true", help="write the answer to stdout as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        reopen(self)
         try:
             self.check(app_configs=None, tags=["rehearsal"])
             here = conf.configuration()

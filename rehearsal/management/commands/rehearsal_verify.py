@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from rehearsal import exported
-from rehearsal.management.console import put
+from rehearsal.management.console import put, reopen
 
 BROKEN, USAGE = 1, 2
 
@@ -30,6 +30,7 @@ class Command(BaseCommand):
         add("--checklist", type=Path, metavar="FILE.md", help="the ticked checklist, to compare")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        reopen(self)
         evidence: Path = options["evidence"]
         seal: Path = options["seal"] or evidence.with_suffix(".seal")
         ticked: Path | None = options["checklist"]

@@ -28,7 +28,7 @@ from django.db import DatabaseError, connections
 from kombu.exceptions import OperationalError
 
 from rehearsal import command, conf, plan, records, tasks
-from rehearsal.management.console import Console, put
+from rehearsal.management.console import Console, put, reopen
 from rehearsal.models import Rehearsal, Verdict, verdict
 
 USAGE, ALREADY_OPEN, NO_WORKER, TIMED_OUT, INTERRUPTED = 2, 4, 5, 7, 130
@@ -74,9 +74,11 @@ class Command(BaseCommand):
         add("--junit", type=Path, metavar="FILE.xml", help="write the result here as JUnit XML")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        for name in ("stdout", "stderr"):
-            if getattr(sys, name) is None:  # it was closed; no file of ours must get its number
-                setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115
+        if not reopen(self) and options["json"]:
+            raise CommandError(
+                "--json writes to stdout, which is closed: open it, or leave out --json.",
+                returncode=USAGE,
+            )
         try:
             self.check(app_configs=None, tags=["rehearsal"])
             with _signals():
