@@ -12,7 +12,7 @@ from django.utils import translation
 
 from rehearsal import checklist
 from rehearsal.models import CheckItem, Rehearsal, Status, Verdict, verdict
-from rehearsal.wording import WORDS, measured, sign
+from rehearsal.wording import WORDS, duration, inline, measured, sign
 
 
 def ticked(rehearsal: Rehearsal) -> str:
@@ -133,26 +133,69 @@ def _item(item: CheckItem) -> dict[str, Any]:
     }
 
 
-def as_html(rehearsal: Rehearsal) -> str:
-    """The rehearsal as one HTML document that needs nothing else, for print."""
+LONGEST_FACT = 300
+"""Characters of one fact in print; `evidence.json` has the whole."""
+MOST_MEASUREMENTS = 8
+"""Measurements of one line in print; the others are counted."""
+
+
+def as_html(rehearsal: Rehearsal, broken: Iterable[str] = ()) -> str:
+    """The rehearsal as one HTML document that needs nothing else, for print.
+
+    `broken` is what speaks against its seal.
+    """
     with translation.override("en"):  # a record, which is the same whoever asks for it
-        return _as_html(rehearsal)
+        return _as_html(rehearsal, list(broken))
 
 
-def _as_html(rehearsal: Rehearsal) -> str:
+def _as_html(rehearsal: Rehearsal, broken: list[str]) -> str:
     told = as_json(rehearsal)
-    items = {item.ref: item for item in rehearsal.items.select_related("section")}
-    for section in told["sections"]:
-        for item in section["items"]:
-            item["standing"] = str(WORDS[sign(items[item["ref"]])])
-            item["facts"] = [(key, _shown(value)) for key, value in item["evidence"].items()]
+    rows = {item.ref: item for item in rehearsal.items.select_related("section")}
+    items = [item for section in told["sections"] for item in section["items"]]
+    for item in items:
+        item |= _printed(item, rows[item["ref"]])
+    stated = {
+        title: [item["ref"] for item in items if item["sign"] == kind]
+        for kind, title in (
+            ("waived", "Waived, not passed"),
+            ("confirmed", "On a person's word"),
+            ("not-applicable", "Not applicable here"),
+        )
+    }
+    waived = len(stated["Waived, not passed"])
     context = {
         "told": told,
         "rehearsal": rehearsal,
-        "verdict": Verdict(told["verdict"]).label.capitalize(),
+        "verdict": Verdict(told["verdict"]).label.capitalize()
+        + (f", with {waived} line{'s' * (waived != 1)} waived" if waived else ""),
+        "good": told["verdict"] == Verdict.GREEN and not broken,
+        "stated": [(title, refs) for title, refs in stated.items() if refs],
         "seal": rehearsal.seals.last(),
+        "broken": broken,
     }
     return render_to_string("rehearsal/report.html", context)
+
+
+def _printed(item: Mapping[str, Any], row: CheckItem) -> dict[str, Any]:
+    """What is printed of an item, besides what is exported of it."""
+    kind, numbers = sign(row), item["measurements"]
+    ran = row.seconds is not None and kind != "not-applicable"
+    facts = [(key, str(_shown(value)) or "none") for key, value in item["evidence"].items()]
+    facts += [
+        (one["name"], measured(one["value"], one["unit"])) for one in numbers[:MOST_MEASUREMENTS]
+    ]
+    return {
+        "sign": kind,
+        "standing": str(WORDS[kind]),
+        "line": inline(row.text),
+        "took": duration(row.seconds or 0) if ran else "",
+        "facts": [(key, _cut(said)) for key, said in facts],
+        "more": max(0, len(numbers) - MOST_MEASUREMENTS),
+    }
+
+
+def _cut(said: str) -> str:
+    return said if len(said) <= LONGEST_FACT else f"{said[:LONGEST_FACT].rstrip()} …"
 
 
 def _shown(value: object) -> object:

@@ -116,7 +116,7 @@ def exports(number: int) -> Exports:
         "checklist.md": records.ticked(rehearsal),
         "evidence.json": found.document,
         "evidence.seal": exported(found),
-        "report.html": records.as_html(rehearsal),
+        "report.html": records.as_html(rehearsal, broken(rehearsal)),
     }
     return Exports(records.as_json(rehearsal) | {"path": rehearsal.get_absolute_url()}, files)
 

@@ -196,7 +196,8 @@ def junit(request: HttpRequest, number: int) -> HttpResponse:
 def report(request: HttpRequest, number: int) -> HttpResponse:
     """The rehearsal as one page of HTML that needs nothing else, to be printed or attached."""
     # Downloaded and not shown: its style is within it, which the site's own policy may forbid.
-    told = records.as_html(get_object_or_404(Rehearsal, pk=number))
+    found = get_object_or_404(Rehearsal, pk=number)
+    told = records.as_html(found, sealing.broken(found) if found.decision else ())
     named = {"Content-Disposition": f'attachment; filename="rehearsal-{number}.html"'}
     return HttpResponse(told, headers=named)
 

@@ -14,8 +14,8 @@ from django.contrib.auth.models import Permission
 from django.contrib.messages import get_messages
 from django.test import Client
 
-from rehearsal import decisions, sealing, tasks
-from rehearsal.models import CheckItem, Rehearsal, Status, Vote
+from rehearsal import decisions, records, sealing, tasks
+from rehearsal.models import CheckItem, Measurement, Rehearsal, Status, Vote
 from tests.conftest import document
 
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
@@ -150,6 +150,32 @@ def test_the_report_stands_alone(owner: Client) -> None:
     assert "Waived</strong> by keeper" in shown
     assert "known &lt;b&gt;" in shown
     assert rehearsal.seals.last().sha256 in shown
+    assert "Green, with 1 line waived" in shown
+    for title, ref in (("Waived, not passed", "1.2"), ("On a person&#x27;s word", "1.3")):
+        assert f"{title}</th><td>{ref}</td>" in shown
+    rehearsal.items.filter(number=1).update(summary="Changed.")
+    shown = owner.get(f"/rehearsal/{rehearsal.number}/report.html").content.decode()
+    assert "The seal is broken" in shown
+    assert "1.1 summary was sealed as" in shown
+    assert 'class="verdict good"' not in shown
+
+
+def test_what_is_printed_of_a_line_is_bounded_and_says_so() -> None:
+    rehearsal = begin("Passes")
+    item = rehearsal.items.get()
+    item.evidence = {"long": "x" * 5000, "none": []}
+    item.save()
+    names = [f"series {number}" for number in range(20)]
+    item.measurements.bulk_create(
+        Measurement(rehearsal=rehearsal, item=item, name=name, value=1 / 3, unit="s")
+        for name in names
+    )
+    shown = records.as_html(rehearsal)
+    assert f"<dd>{'x' * 300} …</dd>" in shown
+    assert "<dt>none</dt><dd>none</dd>" in shown
+    assert "<dd>0.333 s</dd>" in shown
+    assert sum(f"<dt>{name}</dt>" in shown for name in names) + 1 == 8  # and its own
+    assert "13 more measurements" in shown
 
 
 def test_junit_says_what_was_waived(owner: Client) -> None:
