@@ -29,7 +29,6 @@ MAX_BYTES = 20_000_000
 """The file's size at which it becomes `.1`; what was `.1` is dropped."""
 LONGEST = 20_000
 """Characters of a message, path or traceback that are kept: its end."""
-BEGINNING = b"# requests, one a line\n"
 Answer = HttpResponseBase | Awaitable[HttpResponseBase]
 
 
@@ -45,6 +44,8 @@ class RequestLogMiddleware:
 
     def __init__(self, get_response: Callable[[HttpRequest], Answer]) -> None:
         self.get_response = get_response
+        # Who reads the log sees that it began with this process, and that nothing is lost.
+        logger.info("A process began that logs its requests.")
         if iscoroutinefunction(get_response):
             markcoroutinefunction(self)
 
@@ -110,10 +111,7 @@ class Handler(logging.Handler):
         file = path()
         with self._lock:
             before = file.with_name(f"{file.name}.1")
-            if not file.exists():
-                # Who reads this log sees that nothing was cut off its beginning.
-                line = line if before.exists() else BEGINNING + line
-            elif file.stat().st_size > MAX_BYTES:
+            if file.exists() and file.stat().st_size > MAX_BYTES:
                 file.replace(before)
             # Opened each time: another process may have renamed it. One write, appended whole.
             descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

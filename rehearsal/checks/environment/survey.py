@@ -233,10 +233,11 @@ class _Question:
         return Queue(name, exchange, routing_key=name, durable=False, auto_delete=True)
 
     def _send(self, kind: str, about: str, queue: str, hold: float = 0) -> None:
-        nonce = uuid.uuid4().hex
+        nonce = str(uuid.uuid4())
         self.waiting[nonce] = kind, about
         self.app.send_task(
             IDENTIFY,
+            task_id=nonce,  # so that the answer tells which line of the worker's log is its own
             kwargs={
                 "reply_to": self.reply.name,
                 "nonce": nonce,

@@ -26,7 +26,6 @@ from rehearsal.checks.observability.entries import Entry, Reader, moment
 from rehearsal.conf import configuration, redactor
 from rehearsal.observed import SINCE, LogSource
 from rehearsal.redaction import PlainStream
-from rehearsal.request_log import BEGINNING
 
 BLOCK = 1 << 20
 MAX_BYTES = 512 << 20
@@ -86,12 +85,14 @@ def _log(path: Path, since: datetime.datetime, now: datetime.datetime, window: W
     reader = Reader(since, now)
     family = _family(path)
     inside = [one for one in family if _reaches(one, reader.since)]
-    older = len(inside) < len(family)
+    # A rename is a change of the file, if not of its contents: what was rotated before the window
+    # tells nothing of a log that was removed in it.
+    older = any(_rotated(one) >= int(since.timestamp()) for one in family if one not in inside)
     begins_before = False
     for number, one in enumerate(inside):
         if number == 0:
             first = _first_moment(one, now)
-            begins_before = first is None or first < reader.since or _is_ours(one)
+            begins_before = first is not None and first < reader.since
         window.files.append(str(one))
         try:
             for line in _lines(_chunks(one, reader, window)):
@@ -137,6 +138,14 @@ def _reaches(path: Path, since: datetime.datetime) -> bool:
         return False
 
 
+def _rotated(path: Path) -> float:
+    """When the file was last renamed, or changed in any other way."""
+    try:
+        return path.stat().st_ctime
+    except OSError:
+        return 0.0
+
+
 def _is_younger(path: Path, since: datetime.datetime) -> bool:
     """Whether the file itself was made in the window, as by a rotation, and not emptied in it."""
     try:
@@ -155,17 +164,6 @@ def _first_moment(path: Path, now: datetime.datetime) -> datetime.datetime | Non
             if at := moment(line, now):
                 return at
     return None
-
-
-def _is_ours(path: Path) -> bool:
-    """Whether it is a log that our own handler began: nothing was cut off there.
-
-    Words without a time prove nothing of the kind: a worker that was started again onto an emptied
-    log begins with them too.
-    """
-    with suppress(OSError, EOFError, zlib.error), _opened(path) as stream:
-        return stream.read(len(BEGINNING)) == BEGINNING
-    return False
 
 
 def _opened(path: Path) -> BinaryIO:

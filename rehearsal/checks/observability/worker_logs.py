@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import re
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from celery import current_app
+from celery import current_app, current_task
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -32,10 +33,14 @@ _SUCCEEDED = re.compile(r"\] succeeded in ")
 NO_TASK = "outside of a task"
 
 
+Asked = Mapping[str, frozenset[str]]
+"""The ids of the tasks that our question became, by the node that executed them."""
+
+
 class Said:
     """What the logs say, each entry looked at once."""
 
-    def __init__(self, show_after: int = 0) -> None:
+    def __init__(self, show_after: int = 0, asked: Asked | None = None) -> None:
         self.entries = 0
         self.new: deque[Entry] = deque(maxlen=NEW)
         self._show_after = show_after
@@ -46,7 +51,9 @@ class Said:
         self.retried: dict[str, str] = {}
         self.complaints: list[Entry] = []
         self.noise = Noise()
-        self.proven_at: datetime.datetime | None = None
+        self._tasks = frozenset().union(*(asked or {}).values())
+        self.seen: set[str] = set()
+        """Of the tasks that our question became, those whose line is here."""
 
     def take(self, entry: Entry) -> None:
         self.entries += 1
@@ -54,8 +61,8 @@ class Said:
             self.new.append(entry)
         found = _TASK.search(entry.text) or _TASK.search(entry.whole[:4000])
         task, key = (found[1], found[2]) if found else (NO_TASK, "")
-        if task == IDENTIFY:
-            self.proven_at = max(self.proven_at or entry.at, entry.at)
+        if key in self._tasks:
+            self.seen.add(key)
         if " received" in entry.text and key:
             self.tasks[task] += 1
         if key and _SUCCEEDED.search(entry.text):
@@ -102,34 +109,50 @@ class WorkerLogs(Check):
         asked = _ask_workers(report)
         written = 0
         for _ in sources.looks(report, SEEN_SECONDS):
-            said = Said(show_after=written)
+            said = Said(written, asked)
             windows = [(one, sources.read(one, since, report, said.take)) for one in named]
             # What this look has found more than the one before is shown at once.
             for entry in said.new:
                 report.write(sources.shown(entry, report))
             written = max(written, said.entries)
             report.progress(f"{said.entries} entries, {sum(said.failures.values())} errors so far")
-            if said.proven_at and asked and said.proven_at >= asked.replace(microsecond=0):
+            if asked and not _unproven(asked, said):
                 break
         _record(report, since, said, windows)
         _judge(report, asked, said, windows)
 
 
-def _ask_workers(report: Report) -> datetime.datetime | None:
-    """When our own task was sent to the project's workers; None when none of them executed it."""
+def _ask_workers(report: Report) -> Asked:
+    """Send our task to the project's workers, each of which leaves its line in its own log.
+
+    A node that executed none has none; without any, nothing can be proven.
+    """
     app = current_app._get_current_object()
-    at = datetime.datetime.now(datetime.UTC)
     try:
         if stays_local(app):
-            return None
+            return {}
         own = configuration().queue
-        queues = [queue for queue in declared_queues(app) if queue != own]
+        queues = {queue for queue in declared_queues(app) if queue != own}
         found = survey(report, app, queues)
     except (OperationalError, OSError, RedisError) as error:
         report.write(f"The workers could not be asked: {error}")
-        return None
+        return {}
     report.evidence("our task was executed by", sorted(set(found.queues.values())) or "nobody")
-    return at if found.queues else None
+    if not found.queues:
+        return {}
+    asked = {
+        node: frozenset(said["nonce"] for said in found.answers.get(node, ()))
+        for node, consumed in found.consumes.items()
+        if consumed & queues
+    }
+    if found.own in asked and current_task:  # it executes this very check
+        asked[found.own] |= {current_task.request.id}
+    return asked
+
+
+def _unproven(asked: Asked, said: Said) -> list[str]:
+    """The nodes none of whose tasks is in the logs."""
+    return sorted(node for node, tasks in asked.items() if not tasks & said.seen)
 
 
 def _record(
@@ -161,7 +184,7 @@ def _record(
 
 def _judge(
     report: Report,
-    asked: datetime.datetime | None,
+    asked: Asked,
     said: Said,
     windows: list[tuple[LogSource, sources.Window]],
 ) -> None:
@@ -181,16 +204,17 @@ def _judge(
         )
     if doubts:
         raise Inconclusive(f"The workers' logs are not whole. {' '.join(doubts)}")
-    if asked is None:
+    if not asked:
         raise Inconclusive(
             "No worker of the project executed our task, so nothing shows that these logs are "
             "theirs: start the workers, then run this item again."
         )
-    if not said.proven_at or said.proven_at < asked.replace(microsecond=0):
+    if unproven := _unproven(asked, said):
         raise Inconclusive(
-            f"A worker executed our task {IDENTIFY} at {asked:%H:%M:%S} UTC, and none of these "
-            f"logs says so within {SEEN_SECONDS} s: correct REHEARSAL['WORKER_LOGS'], start "
-            "workers with --loglevel INFO, and let their times be in settings.TIME_ZONE."
+            f"Our task {IDENTIFY} was sent to {', '.join(unproven)}, and none of these logs says "
+            f"so within {SEEN_SECONDS} s: name the logs of all workers in "
+            "REHEARSAL['WORKER_LOGS'], start workers with --loglevel INFO, let their times be in "
+            "settings.TIME_ZONE, and run this item again when they are not busy."
         )
     if said.retried:
         waiting = Counter(said.retried.values())

@@ -23,7 +23,7 @@ from rehearsal.checks.observability import RequestLogs, request_logs
 from rehearsal.checks.observability.entries import Entry, Reader
 from rehearsal.checks.observability.request_logs import Said
 from rehearsal.conf import redactor
-from tests.checks.observability.test_sources import NOW, SINCE, line
+from tests.checks.observability.test_sources import NOW, OLD, SINCE, line
 from tests.checks.projects import Result
 from tests.fuzzing import ANYTHING, cases, corpus
 
@@ -72,7 +72,7 @@ def look(site: str, tmp_path: Path, settings: Any, monkeypatch: pytest.MonkeyPat
             **setting,
         }
         log = request_log.path()
-        log.unlink(missing_ok=True)
+        log.write_text(OLD)
         report = Report("Review.", Rehearsed(7, "", SINCE), redact=redactor().redact)
         try:
             RequestLogs().run(report)

@@ -19,6 +19,7 @@ from rehearsal.checks.observability import sources
 from rehearsal.checks.observability.entries import Entry, moment
 from rehearsal.observed import LogSource
 from rehearsal.redaction import Redactor
+from tests.conftest import wait_for
 from tests.fuzzing import cases
 
 NOW = datetime.datetime.now(datetime.UTC)
@@ -35,11 +36,13 @@ def line(text: str, minutes: float = -1, level: str = "INFO") -> str:
 OLD = line("before", minutes=-60)
 
 
-def read(folder: Path, source: object) -> tuple[list[Entry], list[str], Report]:
-    report = Report("A line.", Rehearsed(1, "", SINCE), redact=Redactor([SECRET]).redact)
+def read(
+    folder: Path, source: object, since: datetime.datetime = SINCE
+) -> tuple[list[Entry], list[str], Report]:
+    report = Report("A line.", Rehearsed(1, "", since), redact=Redactor([SECRET]).redact)
     found: list[Entry] = []
     with override_settings(REHEARSAL={"ROOT": folder}):
-        window = sources.read(LogSource.read(source), SINCE, report, found.append)
+        window = sources.read(LogSource.read(source), since, report, found.append)
     return found, window.doubts, report
 
 
@@ -97,6 +100,31 @@ def test_what_was_truncated_away_is_a_doubt(tmp_path: Path) -> None:
     entries, doubts, _report = read(tmp_path, "worker.log")
     assert texts(entries) == ["what is left"]
     assert "begins within the rehearsal's time" in doubts[0]
+
+
+def test_a_log_that_was_removed_is_a_doubt_whatever_is_left_of_other_weeks(tmp_path: Path) -> None:
+    old = tmp_path / "worker.log.1"
+    old.write_text(line("last week", -10_000))
+    touched(old, -9_000)
+    (tmp_path / "worker.log").write_text(line("what is left"))
+    # Nobody can set when a file was last renamed, so the window begins now.
+    since = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=1)
+    wait_for(lambda: datetime.datetime.now(datetime.UTC) > since)
+    old_one = (tmp_path / "worker.log").rename(tmp_path / "gone")
+    (tmp_path / "worker.log").write_text(f"{datetime.datetime.now(datetime.UTC)} what is left\n")
+    old_one.unlink()
+    assert "begins within" in read(tmp_path, "worker.log", since)[1][0]
+    # The same, rotated in time: a rename is seen.
+    old.rename(tmp_path / "worker.log.2")
+    assert read(tmp_path, "worker.log", since)[1] == []
+
+
+def test_what_begins_with_a_hole_or_was_emptied_is_a_doubt(tmp_path: Path) -> None:
+    """A writer that does not append goes on behind a hole that nobody kept a copy for."""
+    (tmp_path / "worker.log").write_bytes(b"\0" * 2 * sources.BLOCK + line("left").encode())
+    assert "begins within" in read(tmp_path, "worker.log")[1][0]
+    (tmp_path / "worker.log").write_bytes(b"")
+    assert "begins within" in read(tmp_path, "worker.log")[1][0]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from django.test import override_settings
 from rehearsal.checks.base import Outcome, Rehearsed, Report
 from rehearsal.checks.observability import WorkerLogs, worker_logs
 from rehearsal.conf import redactor
-from tests.checks.observability.test_sources import NOW, OLD, SINCE, line
+from tests.checks.observability.test_sources import OLD, SINCE, line
 from tests.checks.projects import Result
 from tests.conftest import ROOT, wait_for
 
@@ -36,7 +36,7 @@ Look = Callable[..., Result]
 @pytest.fixture
 def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
     """Perform the check on a log; the workers are said to have executed our task just now."""
-    asked = NOW.replace(microsecond=0)
+    asked = {"site@here": frozenset({TWO})}
     monkeypatch.setattr(worker_logs, "_ask_workers", lambda report: asked)
     monkeypatch.setattr(worker_logs, "SEEN_SECONDS", 0)
 
@@ -127,6 +127,17 @@ def test_a_log_that_lacks_our_own_task_is_not_the_workers(look: Look) -> None:
     found = look(line("some other program"), proof="")
     assert found.verdict == "inconclusive"
     assert "none of these logs says so" in found.why
+
+
+def test_a_worker_whose_log_is_not_named_is_no_tick(
+    look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of two workers leaves its line; whatever went wrong in the other is in no log here."""
+    asked = {"site@here": frozenset({TWO}), "mail@there": frozenset({ONE})}
+    monkeypatch.setattr(worker_logs, "_ask_workers", lambda report: asked)
+    found = look()
+    assert found.verdict == "inconclusive"
+    assert "sent to mail@there, and none of these logs says so" in found.why
 
 
 def test_a_log_in_another_time_zone_is_not_believed(look: Look) -> None:
