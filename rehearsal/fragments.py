@@ -162,7 +162,7 @@ def row_of(overview: page.Overview, ref: str) -> page.Row:
 
 def all_about(row: page.Row) -> dict[str, Any]:
     """What the item's own page shows beside its row."""
-    return {"trace": trace_of(row), "charts": trends.of_item(row.item)}
+    return {"trace": trace_of(row)} | trends.of_item(row.item)
 
 
 def no_such_item(number: int, ref: str) -> Http404:

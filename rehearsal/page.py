@@ -117,9 +117,10 @@ class Row:
     @property
     def last_time(self) -> str:
         """How long the same line took in the rehearsal before; empty where that is not known, or
-        the line has not begun. What a person confirmed took as long as he let it wait."""
+        the line has not begun. What a person confirmed took as long as it was let wait."""
         begun = self.item.seconds is not None or self.item.status == Status.RUNNING
-        if not begun or self.item.confirmed_by or self.overview is None:
+        told = self.sign not in {"confirmed", "not-applicable"}
+        if not (begun and told) or self.overview is None:
             return ""
         seconds = self.overview.lines_last_time.get(_line(self.item.text, self.item.check_path))
         return "" if seconds is None else duration(seconds)

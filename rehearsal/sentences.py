@@ -113,13 +113,18 @@ WORDS = (
 )  # fmt: skip
 """Values of sentences that are words too."""
 PLACE = re.compile(r"%\((\w+)\)s")
+NUMBERS = {"flagged", "each", "seconds", "took", "number", "entry"}
+"""Values that are numbers, and so end where another begins."""
 
 
 def _pattern(sentence: str) -> tuple[str, str, re.Pattern[str]]:
     """A sentence, the longest of its parts that never vary, and what it looks like with values."""
     parts = PLACE.split(sentence)
-    fixed = [re.escape(part) if i % 2 == 0 else f"(?P<{part}>.*?)" for i, part in enumerate(parts)]
-    return sentence, max(parts[::2], key=len), re.compile("".join(fixed), re.DOTALL)
+    looks = [
+        f"(?P<{part}>{r'[0-9.]+' if part in NUMBERS else '.*?'})" if i % 2 else re.escape(part)
+        for i, part in enumerate(parts)
+    ]
+    return sentence, max(parts[::2], key=len), re.compile("".join(looks), re.DOTALL)
 
 
 _PATTERNS = [_pattern(sentence) for sentence in SENTENCES]

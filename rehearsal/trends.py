@@ -9,6 +9,7 @@ import datetime
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 from django.db.models import Max
 from django.utils.functional import Promise
@@ -115,12 +116,21 @@ def durations(environment: str) -> Chart | None:
     return _chart(name, str(title), sorted(values), values) if len(values) > 1 else None
 
 
-def of_item(item: CheckItem) -> list[Chart]:
+class OfItem(TypedDict):
+    """What an item measured, over several rehearsals."""
+
+    charts: list[Chart]
+    """What varied."""
+    unchanged: list[str]
+    """The names of what was the same each time."""
+
+
+def of_item(item: CheckItem) -> OfItem:
     """What an item measured, over the rehearsals up to its own in which the same line, word for
     word, was served by the same check; without what was measured once only."""
     wanted = list(dict.fromkeys(item.measurements.values_list("name", flat=True)))[:MOST]
     if not wanted:
-        return []
+        return OfItem(charts=[], unchanged=[])
     begun = _ended(item.rehearsal.environment, item.rehearsal_id)
     numbers = sorted({*begun, item.rehearsal_id})
     held = Measurement.objects.filter(
@@ -134,11 +144,15 @@ def of_item(item: CheckItem) -> list[Chart]:
         "rehearsal", "name", "value", "unit"
     ):
         rows[name][number] = (value, measured(value, unit))
-    return [
-        _chart(f"{anchor(item.ref)}-trend-{position}", name, numbers, rows[name])
-        for position, name in enumerate(wanted)
-        if len(rows[name]) > 1
-    ]
+    again = [name for name in wanted if len(rows[name]) > 1]
+    varied = [name for name in again if len(set(rows[name].values())) > 1]
+    return OfItem(
+        charts=[
+            _chart(f"{anchor(item.ref)}-trend-{position}", name, numbers, rows[name])
+            for position, name in enumerate(varied)
+        ],
+        unchanged=[name for name in again if name not in varied],
+    )
 
 
 def _ended(environment: str, until: int | None = None) -> dict[int, datetime.datetime]:

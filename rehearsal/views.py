@@ -136,7 +136,7 @@ def item_trends(request: HttpRequest, number: int, ref: str) -> HttpResponse:
     named = {"section__number": whole(section, missing=0), "number": whole(line, missing=0)}
     items = CheckItem.objects.select_related("rehearsal", "section").defer("output")
     found = get_object_or_404(items, rehearsal=number, **named)
-    return _render(request, "rehearsal/_item_trends.html", {"charts": drawn.of_item(found)})
+    return _render(request, "rehearsal/_item_trends.html", {**drawn.of_item(found)})
 
 
 @require_GET

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import rehearsal
 from rehearsal import sentences, tasks
 from rehearsal.models import CheckItem, Event, Rehearsal
-from rehearsal.sentences import PLACE, SENTENCES, WORDS, translated
+from rehearsal.sentences import NUMBERS, PLACE, SENTENCES, WORDS, translated
 from tests.conftest import document
 
 PACKAGE = Path(rehearsal.__file__).parent
@@ -29,7 +29,7 @@ def said(node: ast.expr) -> str:
     if isinstance(node, ast.Constant):
         return str(node.value)
     assert isinstance(node, ast.JoinedStr), ast.dump(node)
-    return "".join(str(p.value) if isinstance(p, ast.Constant) else "Some1" for p in node.values)
+    return "".join(str(p.value) if isinstance(p, ast.Constant) else "1" for p in node.values)
 
 
 def raised(path: Path, name: str) -> Iterator[str]:
@@ -71,12 +71,14 @@ def test_nothing_is_known_that_nobody_says() -> None:
     assert [one for one in SENTENCES if any(c.strip() not in spoken for c in clauses[one])] == []
 
 
+NUMBER = st.integers(0, 10**6).map(str)
 VALUES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 
 
 @given(st.sampled_from(SENTENCES), st.data())
 def test_a_sentence_keeps_its_values_whatever_they_are(sentence: str, data: st.DataObject) -> None:
-    values = {name: data.draw(VALUES) for name in PLACE.findall(sentence)}
+    kinds = {name: NUMBER if name in NUMBERS else VALUES for name in PLACE.findall(sentence)}
+    values = {name: data.draw(kind) for name, kind in kinds.items()}
     recorded = sentence % values
     assert translated(recorded) == recorded  # in English
     with translation.override("fil"):
@@ -85,6 +87,18 @@ def test_a_sentence_keeps_its_values_whatever_they_are(sentence: str, data: st.D
         assert read == translated_whole(sentence)
     for value in values.values():
         assert value in read or value in WORDS
+
+
+def test_a_value_ends_where_the_next_begins() -> None:
+    recorded = (
+        "81 migrations known, 5 of them of 2026. 2 of 5 operations are dangerous, first a.0032: "
+        "3 values of 1 are lost. A person reads each and acknowledges it."
+    )
+    with translation.override("fil"):
+        assert translated(recorded) == (
+            "81 migrations known, 5 of them of 2026. Mapanganib ang 2 sa 5 operasyon, una ang "
+            "a.0032: 3 values of 1 are lost. Babasahin at kikilalanin ng isang tao ang bawat isa."
+        )
 
 
 def translated_whole(sentence: str) -> str:

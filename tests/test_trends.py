@@ -142,7 +142,7 @@ def test_an_item_draws_what_the_same_line_measured_up_to_its_rehearsal() -> None
     Measurement.objects.create(rehearsal=made[0], item=other, name="seconds", value=9, unit="s")
     CheckItem.objects.filter(pk=items[1].pk).update(check_path="tests.sample_checks.Ends")
     Measurement.objects.create(rehearsal=made[2], item=items[2], name="once", value=1, unit="s")
-    (drawn,) = of_item(items[2])
+    (drawn,) = of_item(items[2])["charts"]
     assert drawn.title == "seconds"
     assert [(one.number, one.value) for one in drawn.points] == [
         (made[0].pk, 1.0), (made[2].pk, 3.0)
@@ -150,16 +150,16 @@ def test_an_item_draws_what_the_same_line_measured_up_to_its_rehearsal() -> None
     # Its own rehearsal counts also while it is open, and none that was cancelled.
     Rehearsal.objects.filter(pk=made[3].pk).update(closed_at=None)
     Rehearsal.objects.filter(pk=made[0].pk).update(cancelled_by="tester")
-    (drawn,) = of_item(items[3])
+    (drawn,) = of_item(items[3])["charts"]
     assert [one.value for one in drawn.points] == [3.0, 4.0]
     items[3].measurements.all().delete()
-    assert of_item(items[3]) == []
+    assert of_item(items[3])["charts"] == []
 
 
 def test_an_opened_line_fetches_its_trends_and_its_own_page_has_them(
     django_assert_num_queries: Any,
 ) -> None:
-    made = [past(number, seconds=number, bytes=1e6 * number) for number in range(1, 4)]
+    made = [past(number, seconds=number, bytes=1e6 * number, kept=7) for number in range(1, 4)]
     client = someone("view_rehearsal")
     path = f"{made[-1].get_absolute_url()}items/1.1/"
     opened = client.get(made[-1].get_absolute_url()).content.decode()
@@ -168,6 +168,7 @@ def test_an_opened_line_fetches_its_trends_and_its_own_page_has_them(
     with django_assert_num_queries(4, using="rehearsal"):
         fetched = client.get(f"{path}trends/", headers={"HX-Request": "true"}).content.decode()
     assert fetched.count("<figure") == 2 and "<html" not in fetched
+    assert "The same in the past rehearsals: kept." in fetched
     assert "3 rehearsals, the last 3 s, between 1 s and 3 s" in fetched
     own = client.get(path).content.decode()
     assert own.count("<figure") == 2 and 'hx-get="' + path not in own

@@ -840,7 +840,7 @@ def test_the_journal_is_on_the_page_the_newest_first_and_whole_on_its_own(
 
     def told(html: str) -> list[str]:
         body = html[html.index('id="rehearsal-journal"') :]
-        return re.findall(r"<td>([^<]*)</td><td>[^<]*</td></tr>", body)
+        return re.findall(r">([^<]*)</td><td>[^<]*</td></tr>", body)
 
     shown = client.get(at("{n}/", rehearsal)).content.decode()
     assert told(shown) == ["running → action required", "queued → running"]

@@ -26,6 +26,11 @@ ARGUMENTS = [
 ]  # fmt: skip
 
 
+CUT = """[...document.querySelectorAll('.rehearsal-section, .rehearsal-banner')]
+    .filter(one => one.scrollWidth > one.clientWidth + 1).map(one => one.className)"""
+"""Cards that hold more than they show."""
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     if CHROMIUM is None:
@@ -42,7 +47,12 @@ def browser() -> Iterator[Any]:
 @pytest.fixture
 def site(browser: Any, transactional_db: None, settings: Any) -> Iterator[str]:
     """The address of a server that serves the tests' project as strictly as a host may."""
-    settings.MIDDLEWARE = ["tests.browser.policy.strict", *settings.MIDDLEWARE]
+    settings.MIDDLEWARE = [
+        "tests.browser.policy.strict",
+        "django.middleware.locale.LocaleMiddleware",
+        *settings.MIDDLEWARE,
+    ]
+    settings.LANGUAGES = [("en", "English"), ("fil", "Filipino")]
     # Other tests of this process have asked much, and pages would be told to ask rarely.
     views._pace = fragments.Pace()
     thread = LiveServerThread("127.0.0.1", StaticFilesHandler)

@@ -58,7 +58,9 @@ A_TEST_FAILS = {
 A_COLUMN_IS_DROPPED = {
     "2.1": {
         "status": "action_required",
-        "summary": "2 of 5 operations cannot be undone, and have to be acknowledged by name.",
+        "summary": "81 migrations known, 5 migrations to apply. 2 of 5 operations are dangerous, "
+        "first common.0032: Remove field legacy_code from stafftask: 3,000 values are lost. "
+        "A person reads each and acknowledges it.",
         "evidence": {
             "database": "PostgreSQL database obcms_staging at 127.0.0.1:5432",
             "tables touched": ["common_stafftask: 3,000 rows, 1.1 MB"],

@@ -15,7 +15,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from rehearsal import decisions, tasks
-from tests.browser.conftest import Window
+from tests.browser.conftest import CUT, Window
 from tests.browser.stage import A_COLUMN_IS_DROPPED, A_DOUBT, A_TEST_FAILS, Play, past
 from tests.conftest import ROOT
 
@@ -44,6 +44,9 @@ class Gallery:
         if unfold:
             self.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
 
+    def speak(self, language: str) -> None:
+        self.page.context.set_extra_http_headers({"Accept-Language": language})
+
     def judge(self, name: str, dark: bool = True) -> None:
         """Axe in light and, where it shows what others do not, in dark; and a picture of each."""
         for scheme in ("light", "dark") if dark or FOLDER else ("light",):
@@ -71,6 +74,8 @@ class Gallery:
             wide = self.page.evaluate("document.documentElement.scrollWidth")
             if wide > width:
                 self.wrong.append(f"{name}: {wide} pixels on a screen of {width}")
+            for cut in self.page.evaluate(CUT):
+                self.wrong.append(f"{name}: {cut} is cut off on a screen of {width}")
             if FOLDER and suffix == "phone":
                 self.axe(f"{name}, phone", {})
             self.picture(f"{name}-{suffix}")
@@ -108,6 +113,13 @@ def test_axe_finds_nothing_in_any_state(window: Callable[..., Window]) -> None:
     gallery.go(f"{number}/", "2.1")
     gallery.judge("waiting-for-a-person")
     gallery.narrow("waiting-for-a-person")
+    if FOLDER:
+        gallery.speak("fil")
+        gallery.go(f"{number}/", "2.1")
+        gallery.picture("waiting-for-a-person-filipino")
+        gallery.go("")
+        gallery.picture("overview-filipino")
+        gallery.speak("en")
     decisions.confirm(
         number, "2.1", by="staff-member-12",
         acknowledged=A_COLUMN_IS_DROPPED["2.1"]["evidence"]["to be acknowledged"],
@@ -131,6 +143,15 @@ def test_axe_finds_nothing_in_any_state(window: Callable[..., Window]) -> None:
         gallery.picture("decided-print")
         gallery.page.pdf(path=Path(ROOT, FOLDER, "decided.pdf"), format="A4", print_background=True)
         gallery.page.emulate_media(media="screen")
+    gallery.go(f"{number}/", "2.2")
+    coming = gallery.page.locator("#item-2-2 .rehearsal-to-come")
+    coming.evaluate("one => one.scrollIntoView()")  # what is out of sight fetches nothing
+    coming.locator("svg").first.wait_for()
+    gallery.page.get_by_text("Journal", exact=True).click()
+    gallery.judge("decided-trends-and-journal", dark=False)
+    gallery.go(f"{number}/journal/")
+    gallery.judge("journal", dark=False)
+    gallery.narrow("journal")
     gallery.go("")
     gallery.judge("overview")
     gallery.narrow("overview")

@@ -14,7 +14,7 @@ from django.contrib.sessions.models import Session
 
 from rehearsal import tasks
 from rehearsal.models import CheckItem, Event, Measurement, Rehearsal, Status, change
-from tests.browser.conftest import Window, sync_api
+from tests.browser.conftest import CUT, Window, sync_api
 from tests.conftest import WorkerProcess, document, wait_for
 from tests.test_trends import past
 
@@ -233,9 +233,12 @@ def test_nothing_is_wider_than_the_screen_and_the_policy_holds(
         settle(rehearsal, position)
     assert Event.objects.filter(rehearsal=rehearsal).exists()
     opened = window(viewport={"width": width, "height": 800}, color_scheme=scheme)
-    for path in ("/rehearsal/", address(rehearsal), address(rehearsal) + "items/1.3/"):
+    number, here = rehearsal.number, address(rehearsal)
+    others = (f"{here}items/1.3/", f"{here}journal/", f"/rehearsal/compare/{number}/{number}/")
+    for path in ("/rehearsal/", here, *others):
         opened.page.goto(path)
         assert opened.page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert opened.page.evaluate(CUT) == [], path
     assert opened.complaints == []
 
 
