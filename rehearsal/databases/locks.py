@@ -56,7 +56,7 @@ RUNNING = (
 TABLES = (
     "SELECT c.oid::bigint, c.oid::regclass::text, c.relfilenode::bigint"
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE c.relkind = 'r' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+    " WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 )
 SIZE = (
     "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint"
@@ -211,8 +211,9 @@ HARMLESS = ("SELECT", "INSERT", "UPDATE", "DELETE", "SAVEPOINT", "RELEASE", "ROL
 def tell(path: str) -> None:
     """Have every PostgreSQL connection of this process tell its locks, and each migration's end.
 
-    Locks after each statement that may take any, before its transaction ends: who looks from
-    beside can miss one that is held for a millisecond, and this cannot say how long it was held.
+    Locks after each statement that may take any, and once more with a migration's record, before
+    its transaction ends: who looks from beside can miss one that is held for a millisecond, and
+    this cannot say how long it was held.
     """
 
     def told(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -225,6 +226,10 @@ def tell(path: str) -> None:
         lines: list[dict[str, Any]] = []
         now = time.monotonic()
         with connection.connection.cursor() as cursor:
+            if connection.in_atomic_block:  # else they are gone by now
+                cursor.execute(OWN)
+                keys = ("transaction", "oid", "mode")
+                lines += [dict(zip(keys, row, strict=True)) for row in cursor.fetchall()]
             if records:
                 cursor.execute(OWN_TRANSACTION)
                 (transaction,) = cursor.fetchone() or ("",)
@@ -232,10 +237,6 @@ def tell(path: str) -> None:
                 lines.append(
                     {"recorded": name, "transaction": transaction, "tables": _tables(cursor)}
                 )
-            else:
-                cursor.execute(OWN)
-                keys = ("transaction", "oid", "mode")
-                lines += [dict(zip(keys, row, strict=True)) for row in cursor.fetchall()]
         with open(path, "a", encoding="utf-8") as file:
             for line in lines:
                 line |= {"alias": connection.alias, "at": now}

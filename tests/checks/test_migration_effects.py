@@ -110,6 +110,25 @@ def test_what_is_locked_is_seen(host: Host) -> None:
     assert any(line.startswith("stock_item: ") for line in answer.facts["rows written"])
 
 
+TALKS = """migrations.RunPython(lambda apps, editor: print("moving"), migrations.RunPython.noop),
+    migrations.AddIndex("item", models.Index(fields=["name"], name="by_name"))"""
+
+
+def test_no_lock_is_missed_of_what_prints_or_asks_a_function(host: Host) -> None:
+    """Each too short to be seen from beside; of the first, migrate's line is torn by its words."""
+    calls = sql("SELECT add_hidden()")
+    each = (Planted("talks", TALKS, "ShareLock"), Planted("calls", calls, "AccessExclusiveLock"))
+    plant(host, each, 10)
+    execute(
+        "CREATE FUNCTION add_hidden() RETURNS void LANGUAGE sql AS"
+        " 'ALTER TABLE stock_item ADD hidden integer'",
+        NAME,
+    )
+    answer = host.perform("migrations.Apply", APPLY)
+    assert answer.status == "passed", answer.message
+    check(answer, each)
+
+
 @pytest.mark.long
 def test_every_planted_migration_on_a_million_rows(host: Host) -> None:
     plant(host, PLANTED, 1_000_000)

@@ -64,7 +64,7 @@ class Apply(Check):
                 report, [*arguments, "--no-input"], timeout=limit, hear=heard, environ=variables
             )
             if recorder:
-                recorder.close()
+                recorder.close(planned)
                 recorder.effects.tell(report)
         if ran.finished.ending is Ending.STOPPED:
             raise Inconclusive(f"manage.py migrate {ran.ending()}; see what is applied by now.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,7 +94,7 @@ class Recorder:
         self._tables = locks.tables(connection)
         self._size = locks.size(connection)
         self._rows = locks.written(connection)
-        self._heard: list[tuple[Recorded, int | None]] = []
+        self._heard: dict[str, tuple[Recorded, int | None]] = {}
         self._began = time.monotonic()
 
     def ended(self, name: str) -> None:
@@ -103,15 +103,22 @@ class Recorder:
         try:
             # Seen from here, for what is recorded under other names: a squashed migration.
             seen = Recorded(name, now, "", locks.tables(self._connection))
-            self._heard.append((seen, locks.size(self._connection)))
+            self._heard[name] = seen, locks.size(self._connection)
         except Error as error:
             self._missed(error)
 
-    def close(self) -> None:
-        """Work out what each migration did, once the process that migrates is gone."""
+    def close(self, planned: Collection[str]) -> None:
+        """Work out what each of the planned migrations did, once the process that migrates is gone.
+
+        Not all of them were heard: what a migration prints tears migrate's lines.
+        """
         recorded, told = locks.told(self.told, self._alias, self._tables)
-        itself = {one.name: one for one in recorded}
-        each = [(itself.get(one.name, one), size) for one, size in self._heard]
+        found = self._heard | {
+            one.name: (one, self._heard.get(one.name, (one, None))[1])
+            for one in recorded
+            if one.name in planned
+        }
+        each = sorted(found.values(), key=lambda pair: pair[0].at)
         transactions = {one.transaction for one, _ in each}
         holds = [*self.effects.watched.holds, *told]
         began, before, size_before = self._began, self._tables, self._size
