@@ -56,7 +56,8 @@ RUNNING = (
 TABLES = (
     "SELECT c.oid::bigint, c.oid::regclass::text, c.relfilenode::bigint"
     " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE c.relkind IN ('r', 'p', 'm') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
+    " WHERE c.relkind IN ('r', 'p', 'm')"
+    " AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'"
 )
 SIZE = (
     "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint"
