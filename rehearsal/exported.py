@@ -44,6 +44,13 @@ def wrong(evidence: bytes, seal: bytes, ticked: bytes | None = None) -> list[str
     return found
 
 
+def unsealed(evidence: bytes) -> list[str]:
+    """The references of lines that intact evidence does not hold: performed after it was sealed."""
+    document = json.loads(evidence)
+    held = {item["ref"] for section in document["sections"] for item in section["items"]}
+    return [one.ref for one in checklist.parse(document["checklist"]).items if one.ref not in held]
+
+
 def _within(document: dict[str, Any]) -> list[str]:
     """Whether the parts of the evidence agree with each other."""
     found = []

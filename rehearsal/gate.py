@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass, field
 
+from django.db.models import Q
 from django.utils import timezone
 
 from rehearsal import checklist, sealing
@@ -33,7 +34,8 @@ def judge(revision: str, max_age: datetime.timedelta) -> Answer:
     here = configuration()
     ours = Rehearsal.objects.filter(environment=here.environment)
     of_it = ours.filter(revision=revision)
-    decided = of_it.exclude(decision="").first()
+    # Sealed is decided, whatever the row says now: `broken` tells them apart.
+    decided = of_it.filter(~Q(decision="") | Q(seals__isnull=False)).first()
     if decided is None:
         return Answer(revision, reasons=[_undecided(revision, here)])
     reasons = [

@@ -22,6 +22,7 @@ from django.db import router, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
+from django_celery_results.backends import DatabaseBackend
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
@@ -380,7 +381,7 @@ def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:
     except base.Outcome as outcome:
         if isinstance(outcome, base.ActionRequired) and outcome.acknowledge:
             report.evidence(base.ACKNOWLEDGE, outcome.acknowledge)
-        return Status(outcome.status), report.redact(str(outcome))
+        return _ended(outcome), report.redact(str(outcome))
     except SoftTimeLimitExceeded:
         return Status.FAILED, f"The check did not end within its {_timeout(item)} seconds."
     except (Exception, SystemExit) as error:
@@ -405,6 +406,13 @@ RECORDED_NOTHING = (
     "The check recorded nothing that it looked at, so nothing shows that it did: let it give "
     "evidence or a measurement, and run this again."
 )
+
+
+def _ended(outcome: base.Outcome) -> Status:
+    """The status that an outcome stands for: of ways to not pass, there are four."""
+    known = (base.Failed, base.Inconclusive, base.Skipped, base.ActionRequired)
+    kind = next((one for one in known if isinstance(outcome, one)), base.Failed)
+    return Status(kind.status)
 
 
 def _worker_ends(error: SystemExit) -> bool:
@@ -443,7 +451,10 @@ def _settle(item: CheckItem, status: Status, summary: str, report: base.Report, 
         left = set(items.order_by().values_list("status", flat=True))
         if Status.PENDING in left or not left & ACTIVE:
             dispatch(made, items_of(item.rehearsal_id))
-        _leave_trace(task)
+        if isinstance(task.backend, DatabaseBackend):
+            _leave_trace(task)  # in one transaction with the outcome
+        else:  # one that is away must not keep the rehearsal locked
+            transaction.on_commit(lambda: _leave_trace(task), using=router.db_for_write(CheckItem))
 
 
 def _leave_trace(task: Task) -> None:

@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from rehearsal import command
-from rehearsal.checks.base import ActionRequired, Check, Failed, Inconclusive, Report, Skipped
+from rehearsal.checks.base import (
+    ActionRequired,
+    Check,
+    Failed,
+    Inconclusive,
+    Outcome,
+    Report,
+    Skipped,
+)
 from rehearsal.conf import redactor
 
 
@@ -73,6 +81,12 @@ class ListsTwo(Check):
         raise ActionRequired("Two things are to be acknowledged.", acknowledge=names)
 
 
+class Somehow(Outcome):
+    """No way to not pass, though it says so itself."""
+
+    status = "passed"
+
+
 @dataclass(frozen=True)
 class Ends(Check):
     """Ends as its option says."""
@@ -89,6 +103,10 @@ class Ends(Check):
         }
         if self.how in outcomes:
             raise outcomes[self.how](f"It was told to end {self.how}: tell it otherwise.")
+        if self.how == "somehow":
+            raise Somehow("It was told to end in a way of its own: tell it otherwise.")
+        if self.how == "nohow":
+            raise Outcome("It says that it did not pass, and not how: let it say.")
         if self.how == "breaks":
             raise RuntimeError("planted")
         sys.exit(0)

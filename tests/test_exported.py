@@ -50,7 +50,9 @@ def test_what_was_exported_is_intact_at_the_decision_and_at_the_end(files: dict[
     assert wrong(files) == []
     rehearsal = Rehearsal.objects.get()
     work(rehearsal)
-    assert wrong(sealing.exports(rehearsal.number).files) == []
+    whole = sealing.exports(rehearsal.number).files
+    assert wrong(whole) == []
+    assert exported.unsealed(whole["evidence.json"].encode()) == []
     # The checklist may be a later one than the evidence: the sign-off is not in that.
     late = sealing.exports(rehearsal.number).files["checklist.md"]
     assert wrong(files, checklist_md=late) == []
@@ -129,6 +131,8 @@ def test_the_command_needs_no_database(files: dict[str, str], tmp_path: Path) ->
     evidence, ticked = str(tmp_path / "evidence.json"), str(tmp_path / "checklist.md")
     intact = verify(evidence, "--checklist", ticked)
     assert (intact.returncode, intact.stdout[:6]) == (0, "Intact"), intact.stderr
+    # A tick that the seal does not cover could be anybody's.
+    assert "Not sealed: 1.4 came after the decision" in intact.stdout
     (tmp_path / "evidence.json").write_text(files["evidence.json"].replace("everything", "nothing"))
     assert verify(evidence).returncode == 1
     assert verify(str(tmp_path / "missing.json")).returncode == 2

@@ -5,9 +5,10 @@ from __future__ import annotations
 import datetime
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+from celery.backends.base import DisabledBackend
 from django.db import connections
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -41,11 +42,13 @@ def work(rehearsal: Rehearsal) -> None:
 def test_every_outcome_becomes_its_status() -> None:
     rehearsal = begin(
         "Passes", "Ends how=failed", "Ends how=inconclusive", "Ends how=skipped",
-        "Ends how=action_required", "Ends how=breaks", "Ends how=exits",
+        "Ends how=action_required", "Ends how=breaks", "Ends how=exits", "Ends how=somehow",
+        "Ends how=nohow",
     )  # fmt: skip
     work(rehearsal)
     assert statuses(rehearsal) == [
         "passed", "failed", "inconclusive", "skipped", "action_required", "failed", "failed",
+        "failed", "failed",
     ]  # fmt: skip
     broken = rehearsal.items.get(number=6)
     assert "RuntimeError: planted" in broken.summary
@@ -78,6 +81,25 @@ def test_a_check_that_returns_something_has_not_passed(check: str) -> None:
     item = rehearsal.items.get()
     assert item.status == "failed"
     assert "where nothing was expected" in item.summary
+
+
+class ResultsElsewhere(DisabledBackend):  # type: ignore[misc]
+    """A result backend that is no database of ours, such as Redis."""
+
+    locked: ClassVar[list[bool]] = []
+
+    def store_result(self, *_: Any, **__: Any) -> None:
+        # Within another transaction, which is the one that settles.
+        self.locked.append(bool(connections["rehearsal"].savepoint_ids))
+
+
+def test_a_result_backend_elsewhere_keeps_nothing_locked(monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = ResultsElsewhere(tasks.perform.app)
+    monkeypatch.setattr(tasks.perform, "_backend", elsewhere)
+    rehearsal = begin("Passes")
+    work(rehearsal)
+    assert statuses(rehearsal) == ["passed"]
+    assert elsewhere.locked and not any(elsewhere.locked)
 
 
 def test_a_check_that_records_nothing_has_not_passed() -> None:

@@ -130,6 +130,15 @@ def test_undecided_and_no_go_stay_out(capsys: Any) -> None:
     assert (code, "was decided no-go (owner: because)" in said["reasons"][0]) == (1, True)
 
 
+def test_a_later_no_go_that_is_taken_out_of_its_row_still_closes_it(capsys: Any) -> None:
+    rehearsed()
+    later = rehearsed("Passes", choice="no-go")
+    Rehearsal.objects.filter(pk=later.pk).update(decision="", decided_at=None)
+    code, said = asked(capsys)
+    assert (code, said["rehearsal"]) == (1, later.number)
+    assert any('was sealed as "no-go"' in one for one in said["reasons"]), said["reasons"]
+
+
 def test_a_later_rehearsal_of_the_commit_can_close_it(capsys: Any) -> None:
     rehearsed()
     later = rehearsed("Ends how=inconclusive", "Passes", choice="")

@@ -35,16 +35,21 @@ class Command(BaseCommand):
         seal: Path = options["seal"] or evidence.with_suffix(".seal")
         ticked: Path | None = options["checklist"]
         try:
-            found = exported.wrong(
-                evidence.read_bytes(), seal.read_bytes(), ticked.read_bytes() if ticked else None
-            )
+            said = evidence.read_bytes()
+            found = exported.wrong(said, seal.read_bytes(), ticked.read_bytes() if ticked else None)
         except OSError as error:
             raise CommandError(
                 f"{error.filename} cannot be read ({error.strerror}): name the exported file.",
                 returncode=USAGE,
             ) from error
-        for said in found:
-            put(sys.stdout, f"Broken: {said}\n")
+        for sentence in found:
+            put(sys.stdout, f"Broken: {sentence}\n")
         if found:
             sys.exit(BROKEN)
         put(sys.stdout, f"Intact: {evidence} is as it was sealed.\n")
+        if refs := exported.unsealed(said):
+            put(
+                sys.stdout,
+                f"Not sealed: {', '.join(refs)} came after the decision, so what a checklist says "
+                "of them was not compared. Export again once the sign-off has ended.\n",
+            )
