@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
 
-from rehearsal import checklist, sealing
+from rehearsal import checklist, exported, records, sealing
 from rehearsal.conf import Configuration, configuration
-from rehearsal.models import Choice, Rehearsal, Status, Verdict
+from rehearsal.models import POLICY, Choice, Rehearsal, Status, Verdict
 
 CLOCKS_DIFFER = datetime.timedelta(minutes=5)
 """How far a decision may lie in this machine's future."""
@@ -21,12 +24,15 @@ class Answer:
     """What the gate says of a revision: go, unless there are reasons against it."""
 
     revision: str
-    rehearsal: Rehearsal | None = None
+    told: dict[str, Any] | None = None
+    """The decided rehearsal by schema 1."""
+    sha256: str = ""
+    """The digest of its sealed evidence, hexadecimal."""
     reasons: list[str] = field(default_factory=list)
 
     @property
     def go(self) -> bool:
-        return self.rehearsal is not None and not self.reasons
+        return self.told is not None and not self.reasons
 
 
 def judge(revision: str, max_age: datetime.timedelta) -> Answer:
@@ -38,16 +44,42 @@ def judge(revision: str, max_age: datetime.timedelta) -> Answer:
     decided = of_it.filter(~Q(decision="") | Q(seals__isnull=False)).first()
     if decided is None:
         return Answer(revision, reasons=[_undecided(revision, here)])
-    reasons = [
-        *sealing.broken(decided),
-        *_standing(decided),
-        *_by_policy(decided, here),
-        *_expired(decided, max_age),
-        *_document(decided, here),
-    ]
+    told = records.as_json(decided)
+    reasons = sealing.broken(decided)
+    if decided.closed_at is None:
+        reasons.append(f"{decided} is not green yet: it is open.")
+    if told["decision"]:
+        reasons += _against(told, here, max_age)
+    else:
+        reasons.append(f"The records do not say when {decided} was decided.")
     for later in of_it.filter(number__gt=decided.number):
         reasons += _later(later)
-    return Answer(revision, decided, reasons)
+    seal = decided.seals.last()
+    return Answer(revision, told, seal.sha256 if seal else "", reasons)
+
+
+def judge_exported(
+    evidence: bytes, seal: bytes, revision: str, max_age: datetime.timedelta
+) -> Answer:
+    """Judge `revision` by exported evidence and its seal alone, without the records.
+
+    What happened in the environment since, it cannot know.
+    """
+    here = configuration()
+    if wrong := exported.wrong(evidence, seal):
+        return Answer(revision, reasons=wrong)
+    told = json.loads(evidence)
+    name, reasons = f"Rehearsal {told['rehearsal']}", []
+    if told["environment"] != here.environment:
+        reasons.append(f"{name} is of {told['environment']}, and {here.environment} is asked for.")
+    if told["revision"] != revision:
+        reasons.append(f"{name} is of {told['revision'] or 'unknown'}, and not of {revision}.")
+    if not told["complete"]:
+        reasons.append(
+            f"The evidence of {name} was sealed before its sign-off was performed: export it anew."
+        )
+    reasons += _against(told, here, max_age)
+    return Answer(revision, told, hashlib.sha256(evidence).hexdigest(), reasons)
 
 
 def _undecided(revision: str, here: Configuration) -> str:
@@ -63,61 +95,87 @@ def _undecided(revision: str, here: Configuration) -> str:
     return f"This revision was never rehearsed in {here.environment}{known}."
 
 
-def _standing(found: Rehearsal) -> list[str]:
-    if found.decision == Choice.NO_GO:
-        said = "; ".join(f"{one.who}: {one.reason}" for one in found.votes.filter(choice="no-go"))
-        return [f"{found} was decided no-go ({said})."]
-    if found.verdict == Verdict.GREEN and found.closed_at:
+def _against(told: dict[str, Any], here: Configuration, max_age: datetime.timedelta) -> list[str]:
+    """What a rehearsal that was decided says against itself, by schema 1."""
+    name = f"Rehearsal {told['rehearsal']}"
+    items = [item for section in told["sections"] for item in section["items"]]
+    return [
+        *_standing(name, told, items),
+        *_by_policy(name, told["decision"], here),
+        *_expired(name, told["decision"], items, max_age),
+        *_document(name, told["checklist_sha256"], here),
+    ]
+
+
+def _standing(name: str, told: dict[str, Any], items: list[dict[str, Any]]) -> list[str]:
+    votes = told["decision"]["votes"]
+    if told["decision"]["choice"] == Choice.NO_GO:
+        said = "; ".join(
+            f"{one['by']}: {one['reason']}" for one in votes if one["choice"] == Choice.NO_GO
+        )
+        return [f"{name} was decided no-go ({said})."]
+    if told["verdict"] == Verdict.GREEN:
         return []
     against = [
-        f"{item.ref} is {item.get_status_display()}"
-        for item in found.items.select_related("section")
-        if not item.accepted
+        f"{item['ref']} is {Status(item['status']).label}"
+        for item in items
+        if item["status"] != Status.PASSED
+        and not item["waiver"]
+        # What ran and said that it is not enabled here speaks against nothing.
+        and not (item["status"] == Status.SKIPPED and item["seconds"] is not None)
     ]
     return [
-        f"{found} is {found.verdict.label}, not green: {', '.join(against[:5]) or 'it is open'}."
+        f"{name} is {Verdict(told['verdict']).label}, not green: "
+        f"{', '.join(against[:5]) or 'a waiver was over'}."
     ]
 
 
-def _by_policy(found: Rehearsal, here: Configuration) -> list[str]:
-    said_go = {vote.by for vote in found.deciding_votes if vote.choice == Choice.GO}
-    if "" in said_go:
+def _by_policy(name: str, decision: dict[str, Any], here: Configuration) -> list[str]:
+    if decision["choice"] != Choice.GO:
+        return []
+    if POLICY in decision["by"]:
         if here.sign_off == "automatic":
             return []
-        return [f"{found} was decided by the policy, and REHEARSAL['SIGN_OFF'] asks for a person."]
-    if len(said_go) < here.quorum and found.decision == Choice.GO:
-        return [f"It takes {here.quorum} to say go; {len(said_go)} did in {found}."]
+        return [f"{name} was decided by the policy, and REHEARSAL['SIGN_OFF'] asks for a person."]
+    if len(decision["by"]) < here.quorum:
+        return [f"It takes {here.quorum} to say go; {len(decision['by'])} did in {name}."]
     return []
 
 
-def _expired(found: Rehearsal, max_age: datetime.timedelta) -> list[str]:
+def _expired(
+    name: str, decision: dict[str, Any], items: list[dict[str, Any]], max_age: datetime.timedelta
+) -> list[str]:
     now, reasons = timezone.now(), []
-    age = now - found.decided_at if found.decided_at else max_age * 2
+    age = now - datetime.datetime.fromisoformat(decision["at"])
     if age > max_age:
         reasons.append(
-            f"{found} was decided {age.total_seconds() / 3600:.1f} hours ago, where at most "
+            f"{name} was decided {age.total_seconds() / 3600:.1f} hours ago, where at most "
             f"{max_age.total_seconds() / 3600:g} were allowed: rehearse again."
         )
     if age < -CLOCKS_DIFFER:
-        reasons.append(f"{found} was decided in the future ({found.decided_at}): set the clock.")
-    reasons += [
-        f"The waiver of {item.ref} by {item.waived_by} expired on "
-        f"{item.waiver_expires_at:%Y-%m-%d %H:%M} UTC."
-        for item in found.items.select_related("section").filter(waiver_expires_at__lte=now)
-    ]
+        reasons.append(f"{name} was decided in the future ({decision['at']}): set the clock.")
+    for item in items:
+        if not item["waiver"] or not item["waiver"]["expires_at"]:
+            continue
+        until = datetime.datetime.fromisoformat(item["waiver"]["expires_at"])
+        if until <= now:
+            reasons.append(
+                f"The waiver of {item['ref']} by {item['waiver']['by']} expired on "
+                f"{until.astimezone(datetime.UTC):%Y-%m-%d %H:%M} UTC."
+            )
     return reasons
 
 
-def _document(found: Rehearsal, here: Configuration) -> list[str]:
+def _document(name: str, sha256: str, here: Configuration) -> list[str]:
     try:
         adopted = checklist.parse(here.checklist.read_bytes()).sha256
     except (OSError, checklist.ChecklistError) as error:
         return [f"The adopted checklist {here.checklist} cannot be read: {error}."]
-    if adopted == found.checklist_sha256:
+    if adopted == sha256:
         return []
     return [
-        f"{found} performed another checklist than {here.checklist.name}: SHA-256 "
-        f"{found.checklist_sha256[:12]}…, where {adopted[:12]}… is adopted now."
+        f"{name} performed another checklist than {here.checklist.name}: SHA-256 "
+        f"{sha256[:12]}…, where {adopted[:12]}… is adopted now."
     ]
 
 

@@ -319,12 +319,16 @@ class Unchangeable(models.Model):
         raise TypeError(f"{self} was recorded once and for all: it cannot be deleted.")
 
 
+POLICY = "policy"
+"""Who votes in nobody's name, where `SIGN_OFF` lets it."""
+
+
 class Vote(Unchangeable):
     """What somebody said when asked to decide, and over which outcomes."""
 
     rehearsal = models.ForeignKey(Rehearsal, models.CASCADE, related_name="votes")
     by = models.CharField(max_length=200, blank=True)
-    """Empty: the policy, which `SIGN_OFF` lets decide."""
+    """Empty: the policy."""
     choice = models.CharField(max_length=10, choices=Choice)
     reason = models.TextField()
     at = models.DateTimeField(default=timezone.now)
@@ -344,7 +348,7 @@ class Vote(Unchangeable):
 
     @property
     def who(self) -> str:
-        return self.by or "policy"
+        return self.by or POLICY
 
 
 class Seal(Unchangeable):

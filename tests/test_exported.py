@@ -119,12 +119,12 @@ def test_the_command_needs_no_database(files: dict[str, str], tmp_path: Path) ->
         "import django; from django.conf import settings; django.setup();"
         "settings.DATABASES['rehearsal']['PORT'] = settings.DATABASES['default']['PORT'] = 1;"
         "from django.core.management import execute_from_command_line as run; import sys;"
-        "run(['manage.py', 'rehearsal_verify', *sys.argv[1:]])"
+        "run(['manage.py', *sys.argv[1:]])"
     )
 
-    def verify(*argv: str) -> subprocess.CompletedProcess[str]:
+    def verify(*argv: str, command: str = "rehearsal_verify") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [sys.executable, "-c", code, *argv],
+            [sys.executable, "-c", code, command, *argv],
             capture_output=True, text=True, timeout=60, check=False, env=os.environ,
         )  # fmt: skip
 
@@ -133,6 +133,8 @@ def test_the_command_needs_no_database(files: dict[str, str], tmp_path: Path) ->
     assert (intact.returncode, intact.stdout[:6]) == (0, "Intact"), intact.stderr
     # A tick that the seal does not cover could be anybody's.
     assert "Not sealed: 1.4 came after the decision" in intact.stdout
+    judged = verify("--evidence", evidence, "--revision", "abc", command="rehearsal_gate")
+    assert (judged.returncode, "before its sign-off" in judged.stdout) == (1, True), judged.stderr
     (tmp_path / "evidence.json").write_text(files["evidence.json"].replace("everything", "nothing"))
     assert verify(evidence).returncode == 1
     assert verify(str(tmp_path / "missing.json")).returncode == 2

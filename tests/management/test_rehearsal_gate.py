@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import json
 import subprocess
 import sys
@@ -97,7 +98,9 @@ def test_whatever_speaks_against_it_is_named(capsys: Any, settings: Any) -> None
         (rows(decided_at=timezone.now() + hour), "in the future"),
         (expire_the_waiver, "The waiver of 1.2 by owner expired on"),
         (lambda: rehearsal.items.filter(number=3).update(status="failed"), "1.3 is failed"),
-        (rows(closed_at=None), "not green"),
+        (rows(closed_at=None), "not green yet: it is open"),
+        (rows(decided_at=None), "do not say when"),
+        (lambda: rehearsal.seals.filter(complete=True)._raw_delete("rehearsal"), "no seal over it"),
         (rows(decision="no-go"), "no-go"),
         (told(QUORUM=2), "It takes 2 to say go; 1 did"),
         (told(ENVIRONMENT="elsewhere"), "never rehearsed in elsewhere"),
@@ -111,6 +114,108 @@ def test_whatever_speaks_against_it_is_named(capsys: Any, settings: Any) -> None
         settings.REHEARSAL = before
         before["CHECKLIST"].write_text(document(*GREEN))
     assert asked(capsys)[0] == 0
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Callable[[Rehearsal], list[str]]:
+    """Exports evidence and seal of a rehearsal; returns what the gate is asked with."""
+
+    def export(rehearsal: Rehearsal) -> list[str]:
+        exported = sealing.exports(rehearsal.number).files
+        for name in ("evidence.json", "evidence.seal"):
+            (tmp_path / name).write_text(exported[name])
+        return ["--evidence", str(tmp_path / "evidence.json")]
+
+    return export
+
+
+def test_exported_files_alone_open_it(
+    capsys: Any, files: Any, django_assert_num_queries: Any
+) -> None:
+    rehearsal = rehearsed()
+    argv = files(rehearsal)
+    with (
+        django_assert_num_queries(0, using="default"),
+        django_assert_num_queries(0, using="rehearsal"),
+    ):
+        code, said = asked(capsys, *argv)
+    assert (code, said["go"], said["reasons"]) == (0, True, [])
+    assert said["rehearsal"] == rehearsal.number
+    assert said["evidence_sha256"] == rehearsal.seals.last().sha256
+    assert said["decision"]["by"] == ["owner"]
+
+
+def test_exported_files_alone_name_what_speaks_against_it(
+    capsys: Any, settings: Any, files: Any, tmp_path: Path
+) -> None:
+    argv = files(rehearsed())
+    evidence, seal = tmp_path / "evidence.json", tmp_path / "evidence.seal"
+    intact, sealed, before = evidence.read_bytes(), seal.read_bytes(), settings.REHEARSAL
+
+    def told(**values: Any) -> Callable[[], object]:
+        return lambda: settings.__setattr__("REHEARSAL", {**before, **values})
+
+    def anew(**values: Any) -> Callable[[], object]:
+        """As if it had been so, and was sealed so."""
+
+        def change() -> None:
+            found = json.loads(intact)
+            decision = found["decision"] | values.get("decision", {})
+            text = json.dumps(found | values | {"decision": decision})
+            evidence.write_text(text)
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            seal.write_text(json.dumps({"sha256": digest, "hmac_sha256": sealing.signature(text)}))
+
+        return change
+
+    def without_its_vote() -> None:
+        found = json.loads(intact)
+        found["decision"]["votes"] = []
+        evidence.write_text(json.dumps(found))
+
+    hours = datetime.timedelta(hours=1)
+    at = json.loads(intact)["decision"]["at"]
+    long_ago = datetime.datetime.fromisoformat(at) - 73 * hours
+    no = [{"by": "x", "choice": "no-go", "reason": "because"}]
+    for harm, asks, named in (
+        (lambda: evidence.write_bytes(intact.replace(b"everything", b"everythinG")), (), "SHA-256"),
+        (without_its_vote, (), "Nobody voted go"),
+        (lambda: seal.write_text("{}"), (), "The seal is not as it was exported"),
+        (lambda: None, ("--revision", "f" * 40), f"and not of {'f' * 40}"),
+        (lambda: before["CHECKLIST"].write_text(document("Passes")), (), "another checklist"),
+        (lambda: before["CHECKLIST"].write_bytes(b"\xff"), (), "cannot be read"),
+        (lambda: None, ("--max-age", "0.0000001"), "hours ago, where at most 1e-07"),
+        (told(ENVIRONMENT="elsewhere"), (), "is of staging, and elsewhere is asked for"),
+        (told(QUORUM=2), (), "It takes 2 to say go; 1 did"),
+        (anew(decision={"at": long_ago.isoformat()}), (), "73.0 hours ago, where at most 72"),
+        (anew(decision={"by": ["policy"]}), (), "asks for a person"),
+        (anew(decision={"choice": "no-go", "votes": no}), (), "was decided no-go (x: because)"),
+        (anew(complete=False), (), "before its sign-off was performed"),
+        (anew(verdict="red"), (), "is red, not green"),
+    ):
+        harm()
+        code, said = asked(capsys, *argv, *asks)
+        assert code == 1, named
+        assert any(named in one for one in said["reasons"]), (named, said["reasons"])
+        evidence.write_bytes(intact)
+        seal.write_bytes(sealed)
+        settings.REHEARSAL = before
+        before["CHECKLIST"].write_text(document(*GREEN))
+    assert asked(capsys, *argv)[0] == 0
+
+
+def test_evidence_of_the_decision_alone_opens_nothing(capsys: Any, files: Any) -> None:
+    rehearsal = rehearsed(choice="")
+    seen = sealing.outcomes(rehearsal)
+    decisions.decide(rehearsal.number, "go", by="owner", reason="because", seen=seen)
+    code, said = asked(capsys, *files(rehearsal))
+    assert (code, "before its sign-off" in said["reasons"][0]) == (1, True)
+
+
+def test_files_that_are_not_there_are_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="evidence.seal cannot be read") as wrong:
+        call_command("rehearsal_gate", "--evidence", str(tmp_path / "evidence.json"))
+    assert wrong.value.returncode == 2
 
 
 def test_other_commits_and_short_names_stay_out(capsys: Any) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 from django.db import DatabaseError
 
-from rehearsal import conf, gate, records
+from rehearsal import conf, gate
 from rehearsal.management.console import put, reopen
 
 CLOSED, USAGE = 1, 2
@@ -30,6 +31,8 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         add = parser.add_argument
         add("--revision", metavar="SHA", help="the commit (default: the one checked out)")
+        add("--evidence", type=Path, metavar="evidence.json", help="judge by this file alone")
+        add("--seal", type=Path, metavar="FILE", help="default: evidence.seal beside it")
         add("--max-age", type=float, metavar="HOURS", help="how old the decision may be")
         add("--json", action="store_true", help="write the answer to stdout as JSON")
 
@@ -51,7 +54,14 @@ class Command(BaseCommand):
                 returncode=USAGE,
             )
         try:
-            answer = gate.judge(revision, datetime.timedelta(hours=hours))
+            answer = self._judge(
+                revision, datetime.timedelta(hours=hours), options["evidence"], options["seal"]
+            )
+        except OSError as error:
+            raise CommandError(
+                f"{error.filename} cannot be read ({error.strerror}): name the exported file.",
+                returncode=USAGE,
+            ) from error
         except DatabaseError as error:
             said = str(error).strip().split("\n")[0]
             answer = gate.Answer(revision, reasons=[f"The records cannot be read: {said}."])
@@ -59,28 +69,38 @@ class Command(BaseCommand):
         if not answer.go:
             sys.exit(CLOSED)
 
+    def _judge(
+        self,
+        revision: str,
+        max_age: datetime.timedelta,
+        evidence: Path | None,
+        seal: Path | None,
+    ) -> gate.Answer:
+        if evidence is None:
+            return gate.judge(revision, max_age)
+        sealed = (seal or evidence.with_suffix(".seal")).read_bytes()
+        return gate.judge_exported(evidence.read_bytes(), sealed, revision, max_age)
+
     def _say(self, answer: gate.Answer, *, as_json: bool) -> None:
         stream = sys.stderr if as_json else sys.stdout
+        told = answer.told or {"rehearsal": None, "decision": None}
         if answer.go:
             put(
                 stream,
-                f"Go: {answer.rehearsal} of {answer.revision} is green, decided and sealed.\n",
+                f"Go: Rehearsal {told['rehearsal']} of {answer.revision} is green, decided and "
+                "sealed.\n",
             )
         for reason in answer.reasons:
             put(stream, f"No: {' '.join(reason.split())}\n")
         if as_json:
-            put(sys.stdout, json.dumps(self._as_json(answer), indent=2) + "\n")
-
-    def _as_json(self, answer: gate.Answer) -> dict[str, Any]:
-        found = answer.rehearsal
-        seal = found.seals.last() if found else None
-        return {
-            "schema": 1,
-            "go": answer.go,
-            "environment": conf.configuration().environment,
-            "revision": answer.revision,
-            "rehearsal": found.number if found else None,
-            "decision": records.decision(found) if found else None,
-            "evidence_sha256": seal.sha256 if seal else None,
-            "reasons": answer.reasons,
-        }
+            said = {
+                "schema": 1,
+                "go": answer.go,
+                "environment": conf.configuration().environment,
+                "revision": answer.revision,
+                "rehearsal": told["rehearsal"],
+                "decision": told["decision"],
+                "evidence_sha256": answer.sha256 or None,
+                "reasons": answer.reasons,
+            }
+            put(sys.stdout, json.dumps(said, indent=2) + "\n")
