@@ -117,7 +117,8 @@ def test_the_command_needs_no_database(files: dict[str, str], tmp_path: Path) ->
         (tmp_path / name).write_text(text)
     code = (
         "import django; from django.conf import settings; django.setup();"
-        "settings.DATABASES['rehearsal']['PORT'] = settings.DATABASES['default']['PORT'] = 1;"
+        "away = {'PORT': 1, 'NAME': '/nowhere/to/be/found'};"
+        "settings.DATABASES['rehearsal'] |= away; settings.DATABASES['default'] |= away;"
         "from django.core.management import execute_from_command_line as run; import sys;"
         "run(['manage.py', *sys.argv[1:]])"
     )

@@ -6,20 +6,23 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Permission
+from django.contrib.messages import get_messages
+from django.db import router, transaction
 from django.test import Client
 from django.urls import URLPattern
 
 from rehearsal import decisions, sealing, tasks, urls
-from rehearsal.models import CheckItem, Event, Rehearsal, Seal, Status, Vote
+from rehearsal.models import CheckItem, Rehearsal, Status
 from tests.conftest import document
 
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
 
 PAGES = {
     "index", "rehearsal", "rows", "stream", "checklist", "evidence", "seal", "junit", "report",
-    "item", "compare", "trends",
+    "item", "compare", "trends", "journal", "item_trends",
 }  # fmt: skip
 ACTIONS = {
     "start": "start_rehearsal",
@@ -42,6 +45,8 @@ ROLES: dict[str, tuple[str, ...] | None] = {
     "decider who may not view": ("decide_rehearsal",),
     "everything": (VIEW, *ACTIONS.values()),
 }
+ELSEWHERE = {"stream": {204}, "item_trends": {302}}
+"""What is answered where there is no such rehearsal, where it is not 404."""
 METHODS = {"get", "head", "post", "put", "patch", "delete", "options"}
 STATES = [
     "decided",
@@ -105,22 +110,33 @@ def _filled(route: str, values: dict[str, object]) -> str:
     return route
 
 
-def everything() -> list[object]:
-    """Whatever a request could have changed."""
-    models = (Rehearsal, CheckItem, Event, Vote, Seal)
-    return [list(model.objects.order_by("pk").values()) for model in models]
+def everything() -> dict[str, list[object]]:
+    """Every row of both databases; but sessions, which are of signing in."""
+    return {
+        f"{alias}: {model._meta.label}": list(model.objects.using(alias).order_by("pk").values())
+        for alias in ("default", "rehearsal")
+        for model in apps.get_models()
+        if model._meta.label != "sessions.Session" and router.allow_migrate_model(alias, model)
+    }
+
+
+def test_everything_is_compared() -> None:
+    held = {name.partition(": ")[2] for name in everything()}
+    assert {model._meta.label for model in apps.get_models()} - held == {"sessions.Session"}
+    assert len(everything()["default: auth.Permission"]) > 20
 
 
 def test_every_address_is_in_the_matrix() -> None:
     assert {pattern.name for pattern in urls.urlpatterns} == PAGES | ACTIONS.keys()
 
 
+@pytest.mark.parametrize("by", ["everything", pytest.param("somebody", marks=pytest.mark.long)])
 @pytest.mark.parametrize("state", STATES)
-def test_no_wrong_answer(state: str) -> None:
-    rehearsal = rehearsal_in(state, by="everything")
+def test_no_wrong_answer(state: str, by: str) -> None:
+    rehearsal = rehearsal_in(state, by=by)
+    visitors = {role: client(role) for role in ROLES}
     before = everything()
-    for role in ROLES:
-        visitor = client(role)
+    for role, visitor in visitors.items():
         for name, address in addresses(rehearsal):
             if name in ACTIONS and ACTIONS[name] in (ROLES[role] or ()) and VIEW in ROLES[role]:
                 continue  # what it does to whom it is allowed is in the tests of the actions
@@ -132,8 +148,8 @@ def test_no_wrong_answer(state: str) -> None:
 
 def test_no_other_method_does_anything() -> None:
     rehearsal = rehearsal_in("waiting", by="somebody")
-    before = everything()
     visitor = client("everything")
+    before = everything()
     for name, address in addresses(rehearsal):
         for method in METHODS - {"post" if name in ACTIONS else "get"}:
             assert getattr(visitor, method)(address).status_code == 405, (name, method)
@@ -144,8 +160,8 @@ def expected(role: str, name: str, state: str) -> set[int]:
     permissions = ROLES[role]
     if name == "stream":
         return {204}  # this server is not asynchronous, and so it streams to nobody
-    if permissions is None:
-        return {302}
+    if permissions is None or (name == "item_trends" and VIEW in permissions):
+        return {302}  # to sign in; to the page that it is a part of
     if VIEW not in permissions or name in ACTIONS:
         return {403}
     if name == "seal" and state != "decided":
@@ -157,8 +173,9 @@ def expected(role: str, name: str, state: str) -> set[int]:
 def test_an_action_without_the_forms_token_does_nothing(name: str) -> None:
     rehearsal = rehearsal_in("waiting", by="somebody")
     address = dict(addresses(rehearsal))[name]
+    visitor = client("everything", check=True)
     before = everything()
-    assert client("everything", check=True).post(address, {"reason": "x"}).status_code == 403
+    assert visitor.post(address, {"reason": "x"}).status_code == 403
     assert everything() == before
 
 
@@ -168,7 +185,7 @@ def test_what_does_not_exist_is_404_and_no_fault(name: str) -> None:
     address = dict(addresses(rehearsal))[name].replace(str(rehearsal.number), "987654", 1)
     send = client("everything").post if name in ACTIONS else client("everything").get
     before = everything()
-    assert send(address).status_code in ({404, 204} if name == "stream" else {404})
+    assert send(address).status_code in (ELSEWHERE.get(name, {404}))
     assert everything() == before
 
 
@@ -190,3 +207,48 @@ def test_ones_own_go_is_refused_and_anothers_is_taken(settings: Any) -> None:
         assert rehearsal.decision == decided
         if not decided:
             tasks.cancel(rehearsal.number, by="x")
+
+
+PASSWORD = "a password of the tests"  # noqa: S105
+TAKEN = {
+    "running": {"cancel"},
+    "waiting": {"cancel", "rerun", "confirm", "decide no-go"},
+    "red": {"start", "rerun", "waive", "decide no-go"},
+    "decided": {"start"},
+    "cancelled": {"start"},
+}
+"""What changes anything in each state, for who may do everything; all else is refused in words."""
+
+
+@pytest.mark.parametrize("by", ["everything", "somebody"])
+@pytest.mark.parametrize(
+    "state", ["red", *(pytest.param(one, marks=pytest.mark.long) for one in TAKEN if one != "red")]
+)
+def test_what_may_be_done_is_done_where_it_can_be_and_nowhere_else(
+    state: str, by: str, settings: Any
+) -> None:
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # fast
+    rehearsal = rehearsal_in(state, by=by)
+    rehearsal.refresh_from_db()
+    visitor = client("everything")
+    person = get_user_model().objects.get(username="everything")
+    person.set_password(PASSWORD)
+    person.save()
+    visitor.force_login(person)
+    before = everything()
+    at = dict(addresses(rehearsal))
+    said = {"reason": "x", "password": PASSWORD, "outcomes": sealing.outcomes(rehearsal)}
+    done = set()
+    for action in [*(ACTIONS.keys() - {"decide"}), "decide go", "decide no-go"]:
+        name, _, choice = action.partition(" ")
+        with transaction.atomic(using="rehearsal"):
+            answer = visitor.post(at[name], said | {"choice": choice})
+            assert answer.status_code == 302, action
+            assert list(get_messages(answer.wsgi_request)) or action == "start", action
+            # The cursor of pages moves on whatever is tried.
+            Rehearsal.objects.filter(pk=rehearsal.pk).update(version=rehearsal.version)
+            if everything() != before:
+                done.add(action)
+            transaction.set_rollback(True, using="rehearsal")
+        assert everything() == before, action
+    assert done == TAKEN[state]

@@ -277,7 +277,7 @@ def test_it_needs_no_broker_and_says_when_the_records_are_away() -> None:
     code = (
         "import django; from django.conf import settings; django.setup();"
         "settings.CELERY_BROKER_URL = 'redis://127.0.0.1:1/0';"
-        "settings.DATABASES['rehearsal']['PORT'] = 1;"
+        "settings.DATABASES['rehearsal'] |= {'PORT': 1, 'NAME': '/nowhere/to/be/found'};"
         "from django.core.management import call_command; call_command('rehearsal_gate')"
     )
     ended = subprocess.run(
