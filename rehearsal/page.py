@@ -52,8 +52,8 @@ TAIL = 4000
 """Characters of an item's output that are shown in its row: the last ones."""
 MOST_SEGMENTS = 100
 """Parts that the bar of progress has at most: it comes with every change."""
-JOURNAL = 30
-"""Entries of the journal that come with the rehearsal's page: the last ones."""
+JOURNAL = 12
+"""Entries of the journal that come with the rehearsal's page, and so with each change: the last."""
 WITHOUT_WORKER_AFTER = 10
 """Seconds an item stays queued with nothing running before the page asks for a worker."""
 
@@ -112,7 +112,10 @@ class Row:
 
     @property
     def duration(self) -> str:
-        return "" if self.item.seconds is None else duration(self.item.seconds)
+        """How long it took; empty for what has not ended, or has nothing to do here."""
+        if self.item.seconds is None or self.item.not_applicable:
+            return ""
+        return duration(self.item.seconds)
 
     @property
     def last_time(self) -> str:

@@ -136,7 +136,13 @@ class Play:
             begun = self._now + datetime.timedelta(seconds=0.02)
             with change(self.number, WORKER) as made:
                 values = {"worker": WORKER, "token": "t", "queued_at": self._now}
-                made.move(item, Status.RUNNING, started_at=begun, **values)
+                values |= {"status": Status.RUNNING, "started_at": begun}
+                # As a claim does: its entry in the journal comes with the one that ends it.
+                CheckItem.objects.filter(pk=item.pk).update(
+                    changed_in=made.rehearsal.version, **values
+                )
+            for name, value in values.items():
+                setattr(item, name, value)
             ends = begun + datetime.timedelta(seconds=told["seconds"] * self._slower)
             self._running.append((ends, item))
             if item.ref == last:

@@ -144,7 +144,7 @@ def test_axe_finds_nothing_in_any_state(window: Callable[..., Window]) -> None:
         gallery.page.pdf(path=Path(ROOT, FOLDER, "decided.pdf"), format="A4", print_background=True)
         gallery.page.emulate_media(media="screen")
     gallery.go(f"{number}/", "2.2")
-    coming = gallery.page.locator("#item-2-2 .rehearsal-to-come")
+    coming = gallery.page.locator("#item-2-2 .rehearsal-over-time")
     coming.evaluate("one => one.scrollIntoView()")  # what is out of sight fetches nothing
     coming.locator("svg").first.wait_for()
     gallery.page.get_by_text("Journal", exact=True).click()
