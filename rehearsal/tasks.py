@@ -22,7 +22,6 @@ from django.db import router, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
-from django_celery_results.backends import DatabaseBackend
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
@@ -451,8 +450,8 @@ def _settle(item: CheckItem, status: Status, summary: str, report: base.Report, 
         left = set(items.order_by().values_list("status", flat=True))
         if Status.PENDING in left or not left & ACTIVE:
             dispatch(made, items_of(item.rehearsal_id))
-        if isinstance(task.backend, DatabaseBackend):
-            _leave_trace(task)  # in one transaction with the outcome
+        if hasattr(task.backend, "TaskModel"):  # of django-celery-results, whose rows are here too
+            _leave_trace(task)
         else:  # one that is away must not keep the rehearsal locked
             transaction.on_commit(lambda: _leave_trace(task), using=router.db_for_write(CheckItem))
 
