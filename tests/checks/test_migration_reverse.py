@@ -156,10 +156,10 @@ class DatabaseWrapper(base.DatabaseWrapper):
 """
 
 
-@pytest.fixture(scope="module")
-def audited(tmp_path_factory: pytest.TempPathFactory) -> Host:
+@pytest.fixture
+def audited(tmp_path: Path) -> Host:
     """A project whose target is not its default database; its scratch is an empty file."""
-    host = Host(tmp_path_factory.mktemp("audited"), {"HOST_ALWAYS": ""})
+    host = Host(tmp_path, {"HOST_ALWAYS": ""})
     settings = host.path / "host" / "settings.py"
     settings.write_text(settings.read_text() + 'REHEARSAL["TARGET"] = "audit"\n')
     host.migration("audit", "0002_back", BACK_TO_THE_DEFAULT)
@@ -182,6 +182,34 @@ def test_the_way_back_reaches_no_other_database(audited: Host) -> None:
     assert json.loads(audited.manage(*QUESTION)) == {"reached": "default"}
     assert not tables(audited.path / "audit.sqlite3"), "the target itself was migrated"
     assert "audit_entry" in tables(audited.path / "audit.sqlite3.rehearsal-1-scratch-0")
+
+
+def test_what_the_copys_migrations_send_reaches_nobody(audited: Host) -> None:
+    send = """
+from celery import current_app
+from django.core.mail import send_mail
+from django.db import migrations
+def send(apps, editor):
+    send_mail("a", "b", "c@example.org", ["d@example.org"])
+    current_app.send_task("remind")
+class Migration(migrations.Migration):
+    dependencies = [("audit", "0001_initial")]
+    operations = [migrations.RunPython(send, send)]
+"""
+    audited.write("audit/migrations/0002_back.py", send)
+    audited.write("host/__init__.py", "from host.celery import app as celery_app\n")
+    settings = (audited.path / "host" / "settings.py").read_text()
+    mail = """
+EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+EMAIL_FILE_PATH = HERE / "mail"
+CELERY_BROKER_URL = "filesystem://"
+CELERY_BROKER_TRANSPORT_OPTIONS = dict.fromkeys(
+    ("data_folder_in", "data_folder_out", "control_folder"), str(HERE / "broker"))
+"""
+    audited.write("host/sending.py", settings + mail)
+    answer = json.loads(audited.manage(*QUESTION, "--settings=host.sending"))
+    assert [one["name"] for one in answer["reversed"]] == ["audit.0002_back", "audit.0001_initial"]
+    assert not (audited.path / "mail").exists() and not (audited.path / "broker").exists()
 
 
 def test_where_the_alias_leads_elsewhere_nothing_is_done(audited: Host) -> None:
