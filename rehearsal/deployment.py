@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from celery import current_app
+from django.apps import apps
 from django.conf import settings
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.staticfiles.storage import staticfiles_storage
@@ -172,6 +173,12 @@ def _queue(here: conf.Configuration) -> Found:
             "018",
             f"Celery's results go to {type(app.backend).__name__}, so items have no trace of them.",
             "Set CELERY_RESULT_BACKEND = 'django-db', or do without the trace.",
+        )
+    elif not apps.is_installed("django_celery_results"):
+        yield (
+            "018",
+            "Celery's results go to 'django-db', which is not installed: no worker can start.",
+            "Add 'django_celery_results' to INSTALLED_APPS, and run migrate.",
         )
 
 

@@ -73,6 +73,10 @@ def test_where_nothing_is_rehearsed_nothing_is_lacking() -> None:
                 "BACKEND": "django.contrib.staticfiles.storage.ManifestStaticFilesStorage"}}},
             {}, "W013", "collectstatic",
         ),
+        (
+            {"INSTALLED_APPS": [one for one in settings.INSTALLED_APPS if "results" not in one]},
+            {}, "W018", "'django_celery_results' to INSTALLED_APPS",
+        ),
         ({}, {"SOURCE": ""}, "W019", "1.1 cannot take a snapshot"),
         ({}, {"WORKER_LOGS": []}, "W026", "6.1 is inconclusive"),
         ({}, {"ROLES": {}}, "W027", "6.2 is inconclusive"),
