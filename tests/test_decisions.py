@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,16 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from rehearsal import decisions, plan, records, sealing, tasks
-from rehearsal.models import CheckItem, Event, Rehearsal, Seal, Status, Verdict, Vote
+from rehearsal.models import (
+    CheckItem,
+    Event,
+    Rehearsal,
+    Seal,
+    Status,
+    Verdict,
+    Vote,
+    first_broken_event,
+)
 from tests.conftest import document, statuses
 
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
@@ -336,6 +346,22 @@ def test_while_the_sign_off_runs_what_was_decided_is_sealed() -> None:
     work(rehearsal)
     # The last seal took it in, and the first one still knows.
     assert any("1.1 summary" in said for said in sealing.broken(rehearsal))
+
+
+def test_a_journal_that_was_written_anew_from_its_beginning_is_not_the_sealed_one() -> None:
+    rehearsal = work(begin(*GREEN))
+    say(rehearsal)
+    previous = ""
+    for event in rehearsal.events.order_by("sequence"):
+        event.actor = "somebody else"
+        previous = event.chained(previous)
+        values = {"actor": event.actor, "hash": previous}
+        Event.objects.filter(pk=event.pk).update(**values)
+    Rehearsal.objects.update(journal_hash=previous)
+    rehearsal.refresh_from_db()
+    assert first_broken_event(rehearsal) is None
+    (said,) = sealing.broken(rehearsal)
+    assert re.fullmatch(r"The journal's entry \d+ is not the sealed one\.", said)
 
 
 def test_the_sealed_document_holds_what_it_stands_for() -> None:

@@ -106,6 +106,15 @@ def test_evidence_that_was_sealed_anew_by_another_key_is_another_projects(
     assert any("signature of this project" in said for said in found)
 
 
+def test_what_was_changed_within_the_evidence_is_named(files: dict[str, str]) -> None:
+    intact = json.loads(files["evidence.json"])
+    no_vote = intact | {"decision": intact["decision"] | {"votes": []}}
+    another = intact | {"checklist": intact["checklist"].replace("Line 1", "Line one")}
+    for changed, said in ((no_vote, "Nobody voted go"), (another, "has another SHA-256 than is")):
+        found = wrong(files, evidence_json=json.dumps(changed))
+        assert any(said in one for one in found), found
+
+
 @pytest.mark.parametrize("name", ["evidence_json", "evidence_seal"])
 @pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"decision": null}', "\x00"])
 def test_whatever_is_no_evidence_is_told_apart(name: str, text: str, files: dict[str, str]) -> None:

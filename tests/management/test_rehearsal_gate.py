@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -19,7 +21,7 @@ from django.utils import timezone
 
 from rehearsal import decisions, sealing, tasks
 from rehearsal.models import CheckItem, Rehearsal, Status, Vote
-from tests.conftest import document
+from tests.conftest import ROOT, document
 
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -285,3 +287,20 @@ def test_it_needs_no_broker_and_says_when_the_records_are_away() -> None:
     )
     assert ended.returncode == 1, ended.stderr
     assert ended.stdout.startswith("No: The records cannot be read")
+
+
+@pytest.mark.long
+def test_all_of_it_on_sqlite(tmp_path: Path) -> None:
+    files = ("management/test_rehearsal_gate", "test_decisions", "test_exported", "test_roles")
+    environ = {key: said for key, said in os.environ.items() if not key.startswith("PYTEST")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-n", "0", *(f"tests/{one}.py" for one in files)],
+        cwd=ROOT,
+        env=environ | {"TEST_DATABASE": "sqlite", "TEST_SQLITE_DIRECTORY": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout[-3000:] + ended.stderr[-1000:]
+    assert int(re.search(r"(\d+) passed", ended.stdout)[1]) > 80
