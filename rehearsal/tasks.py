@@ -300,7 +300,8 @@ def perform(self: Task, pk: int, attempt: int) -> None:
 
 
 CLAIMED = (
-    *("check_path", "options", "text", "status", "attempt", "number", "section__number"),
+    *("check_path", "options", "text", "status", "attempt", "queued_at", "number"),
+    "section__number",
     *("rehearsal__revision", "rehearsal__started_at", "rehearsal__environment"),
 )
 """What a worker reads of the item it claims."""
@@ -308,12 +309,13 @@ CLAIMED = (
 
 def _claim(pk: int, attempt: int, *, worker: str, task_id: str) -> CheckItem | None:
     waiting = CheckItem.objects.filter(pk=pk, status=Status.QUEUED, attempt=attempt).order_by()
-    item = waiting.select_related("rehearsal", "section").only(*CLAIMED).first()
+    found = waiting.select_related("rehearsal", "section").only(*CLAIMED)
+    item = next(iter(found), None)
     # Environments may share records and broker, and what this worker would see is its own alone.
     # Not a part of the query: joined tables would take the compare out of the compare-and-set.
     if item is None or item.rehearsal.environment != conf.configuration().environment:
         return None
-    _wait_for_cancelled(item.rehearsal)
+    _wait_for_cancelled(item)
     token = uuid.uuid4().hex
     claimed = waiting.update(
         status=Status.RUNNING,
@@ -329,12 +331,20 @@ def _claim(pk: int, attempt: int, *, worker: str, task_id: str) -> CheckItem | N
     return item if claimed else None
 
 
-def _wait_for_cancelled(rehearsal: Rehearsal) -> None:
-    """Wait until nothing runs any more of what was cancelled before this rehearsal.
+_alone: set[tuple[int, datetime.datetime | None]] = set()
+"""Of what was queued together last: the rehearsal and when, once nothing else was seen to run."""
+
+
+def _wait_for_cancelled(item: CheckItem) -> None:
+    """Wait until nothing runs any more of what was cancelled before this item's rehearsal.
 
     Its worker needs a moment to end the command, and gives up the lease then. Nobody extends that
     lease, so a worker that is gone too is waited for at most `lease_seconds`.
     """
+    rehearsal = item.rehearsal
+    queued = rehearsal.pk, item.queued_at
+    if queued in _alone:
+        return  # it was open ever since, so no other can have begun
     ending = CheckItem.objects.filter(
         rehearsal__environment=rehearsal.environment,
         rehearsal__lt=rehearsal.number,
@@ -343,6 +353,8 @@ def _wait_for_cancelled(rehearsal: Rehearsal) -> None:
     ).exclude(status=Status.RUNNING)
     while ending.exists():
         time.sleep(0.1)
+    _alone.clear()
+    _alone.add(queued)
 
 
 def _report(item: CheckItem) -> base.Report:
@@ -437,14 +449,16 @@ def _settle(item: CheckItem, status: Status, summary: str, report: base.Report, 
             mine.update(lease_expires_at=None)
             return
         Measurement.objects.bulk_create(
-            Measurement(
-                rehearsal_id=item.rehearsal_id,
-                item=item,
-                name=one.name,
-                value=one.value,
-                unit=one.unit,
-            )
-            for one in report.measurements
+            [
+                Measurement(
+                    rehearsal_id=item.rehearsal_id,
+                    item=item,
+                    name=one.name,
+                    value=one.value,
+                    unit=one.unit,
+                )
+                for one in report.measurements
+            ]
         )
         items = CheckItem.objects.filter(rehearsal=item.rehearsal_id)
         left = set(items.order_by().values_list("status", flat=True))

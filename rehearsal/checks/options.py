@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 
+@cache
 def declared(check: type) -> dict[str, Any]:
     """What each option is declared as; nothing where that cannot be told."""
     try:
