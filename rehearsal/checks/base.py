@@ -295,7 +295,7 @@ def build(path: str, options: dict[str, object]) -> Check:
         if name not in known:
             has = f"its options are {', '.join(sorted(known))}" if known else "it has no options"
             raise BindingError(f"the check {path!r} has no option {name!r}; {has}")
-    kinds = declared(found)
+    kinds = declared(found)  # type: ignore[arg-type]  # mypy asks of the class what its instances have
     for name, value in options.items():
         if not fits(value, kinds.get(name, Any)):
             raise BindingError(
