@@ -109,14 +109,14 @@ def _end_shared() -> None:
     empty_broker()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _no_worker_outlives_the_tests() -> Iterator[None]:
+@pytest.fixture(scope="session")
+def _no_worker_outlives_the_tests(django_db_setup: None) -> Iterator[None]:
     yield
-    _end_shared()
+    _end_shared()  # before the databases are removed that it is connected to
 
 
 @pytest.fixture
-def worker(transactional_db: None) -> Iterator[WorkerProcess]:
+def worker(_no_worker_outlives_the_tests: None, transactional_db: None) -> Iterator[WorkerProcess]:
     """A worker with two children; the next test may get the same one, so do not harm it."""
     if not _shared or _shared[0].process.poll() is not None:
         _end_shared()

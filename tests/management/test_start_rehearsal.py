@@ -13,7 +13,9 @@ from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree
 
+import psycopg
 import pytest
+from django.db import connections, transaction
 
 from rehearsal import tasks
 from rehearsal.management.commands.start_rehearsal import Command
@@ -313,6 +315,25 @@ def test_a_signal_cancels_and_exits_with_130(
     script = Script(tmp_path, text=document("Runs line='sleep 300'"))
     wait_for(lambda: Rehearsal.objects.filter(items__status=Status.RUNNING).exists())
     script.process.send_signal(number)
+    assert script.end()[0] == 130
+    assert Rehearsal.objects.get().cancelled_by == "script"
+
+
+@pytest.mark.skipif(connections["rehearsal"].vendor != "postgresql", reason="SQLite has no server")
+@pytest.mark.fault("SIGTERM amid a query of `--wait`", promised="cancelled, exit code 130")
+def test_a_signal_amid_a_query_cancels_too(worker: WorkerProcess, tmp_path: Path) -> None:
+    def waits(kind: str) -> bool:
+        with psycopg.connect(servers.postgresql.url("postgres")) as watch:
+            sql = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
+            return watch.execute(sql, [f'{kind} %"rehearsal_rehearsal"%']).fetchone() is not None
+
+    script = Script(tmp_path, text=document("Runs line='sleep 300'"))
+    wait_for(lambda: Rehearsal.objects.filter(items__status=Status.RUNNING).exists())
+    with transaction.atomic(using="rehearsal"), connections["rehearsal"].cursor() as cursor:
+        cursor.execute("LOCK TABLE rehearsal_rehearsal IN ACCESS EXCLUSIVE MODE")
+        wait_for(lambda: waits("SELECT"))
+        script.process.send_signal(signal.SIGTERM)
+        wait_for(lambda: waits("UPDATE") or script.process.poll() is not None)
     assert script.end()[0] == 130
     assert Rehearsal.objects.get().cancelled_by == "script"
 

@@ -129,6 +129,7 @@ class Command(BaseCommand):
                     else:
                         code = 0
                 except Interrupted:
+                    connections.close_all()  # one that was amid a query answers no other
                     if rehearsal is not None:
                         cancelled = tasks.cancel(rehearsal.number, by=by)
                         ended = "was cancelled" if cancelled else "had ended"
