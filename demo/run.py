@@ -3,12 +3,14 @@
 Starts PostgreSQL and Redis, makes a production database and a staging copy of it, and starts the
 web server, the project's worker, the worker of the checks, and beat. With `--once` it performs one
 rehearsal, leaves `demo/var/rehearsal.json` and `demo/var/checklist.md`, and exits with the code of
-start_rehearsal; otherwise it stays until Ctrl-C.
+start_rehearsal; otherwise it stays until Ctrl-C. The records stay in `demo/var/kept`, so that the
+next run has a rehearsal to be compared with; `make clean` forgets them.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import secrets
 import signal
@@ -34,6 +36,8 @@ from rehearsal.redaction import Redactor  # noqa: E402
 
 SOURCE = DEMO / "src"
 VAR = DEMO / "var"
+KEPT = VAR / "kept"
+"""What a run leaves to the next: its records, and the key that they are sealed with."""
 INTERRUPTED = 130
 
 
@@ -85,20 +89,78 @@ class Project:
         )
 
 
+@contextmanager
+def first_here() -> Iterator[bool]:
+    """Whether no other run is up in this clone: one beside it finds and leaves nothing."""
+    KEPT.mkdir(mode=0o700, exist_ok=True)
+    with (KEPT / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def kept_key() -> str:
+    """The key of the runs before, or a new one for those to come."""
+    path = KEPT / "secret_key"
+    if not path.exists():
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(50))
+    return path.read_text()
+
+
+class Records:
+    """The rehearsals of earlier runs, which the next is compared with."""
+
+    DATABASE = "obcms_rehearsal"
+    DUMP = KEPT / "records.dump"
+
+    def __init__(self, project: Project, postgresql: servers.PostgreSQL) -> None:
+        self._project = project
+        self._server = postgresql
+
+    def find(self) -> None:
+        """Fill the empty database with them; those that cannot be read are left out."""
+        if not self.DUMP.exists():
+            return
+        if self._run("pg_restore", "--exit-on-error", "--single-transaction", str(self.DUMP)):
+            say(f"{self.DUMP} cannot be restored: this run begins without earlier rehearsals.")
+
+    def keep(self) -> None:
+        """Leave them to the next run, unless one is open, which would stand in its way."""
+        import psycopg
+
+        with psycopg.connect(self._server.url(self.DATABASE)) as connection:
+            opened = "SELECT FROM rehearsal_rehearsal WHERE closed_at IS NULL"
+            if connection.execute(opened).fetchone() is not None:
+                return
+        part = self.DUMP.with_suffix(".part")
+        if self._run("pg_dump", "--format=custom", f"--file={part}") == 0:
+            part.replace(self.DUMP)
+
+    def _run(self, program: str, *argv: str) -> int:
+        at = self._server
+        where = ("-h", at.host, "-p", str(at.port), "-U", at.user, "-d", self.DATABASE)
+        path = str(servers.binaries() / program)
+        return self._project.run(path, *where, *argv, write=say, PGPASSWORD=at.password)
+
+
 def environment(
-    postgresql: servers.PostgreSQL, redis: servers.Redis, folder: Path
+    postgresql: servers.PostgreSQL, redis: servers.Redis, folder: Path, key: str
 ) -> dict[str, str]:
     """What the processes of the staging environment are told."""
     return {
         **{name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"},
         "DJANGO_SETTINGS_MODULE": "obc_management.settings.staging",
         "DATABASE_URL": postgresql.url("obcms_staging"),
-        "REHEARSAL_DATABASE_URL": postgresql.url("obcms_rehearsal"),
+        "REHEARSAL_DATABASE_URL": postgresql.url(Records.DATABASE),
         "REHEARSAL_FOLDER": str(folder / "kept"),
         "POSTGRESQL_BIN": str(servers.binaries()),
         "REDIS_URL": redis.url(0),
         "CELERY_BROKER_URL": redis.url(0),
-        "SECRET_KEY": secrets.token_urlsafe(50),
+        "SECRET_KEY": key,
         "DEMO_PASSWORD": os.environ.get("DEMO_PASSWORD") or secrets.token_urlsafe(9),
         "EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend",
         "EMAIL_FILE_PATH": str(folder / "mail"),
@@ -150,7 +212,7 @@ def write_secrets(environ: Mapping[str, str], redis: servers.Redis) -> None:
         path.write_bytes(file.data)
 
 
-def prepare(project: Project, postgresql: servers.PostgreSQL) -> None:
+def prepare(project: Project, postgresql: servers.PostgreSQL, records: Records | None) -> None:
     """Make production at the release before this one, and staging as a copy of it."""
     import psycopg
     from psycopg import sql
@@ -170,7 +232,9 @@ def prepare(project: Project, postgresql: servers.PostgreSQL) -> None:
     project.environ["PRODUCTION_DATABASE_URL"] = (
         f"postgresql://production_reader:{reader}@{at.hostname}:{at.port}{at.path}"
     )
-    postgresql.create("obcms_rehearsal")
+    postgresql.create(Records.DATABASE)
+    if records:
+        records.find()
     for app in ("rehearsal", "django_celery_results"):
         project.manage("migrate", "--database", "rehearsal", app)
     project.manage("rehearsal_enroll", "--yes", "obcms_staging")
@@ -306,7 +370,10 @@ def main() -> int:
         say("Starting PostgreSQL and Redis …")
         postgresql = stack.enter_context(servers.postgresql())
         redis = stack.enter_context(servers.redis())
-        project = Project(environment(postgresql, redis, folder))
+        first = stack.enter_context(first_here())
+        key = kept_key() if first else secrets.token_urlsafe(50)
+        project = Project(environment(postgresql, redis, folder, key))
+        records = Records(project, postgresql) if first else None
         if once:
             project.environ["SIGN_OFF"] = "automatic"  # nobody is there to decide
         write_secrets(project.environ, redis)
@@ -314,7 +381,9 @@ def main() -> int:
         stack.enter_context(post_office(project, folder))
         stack.enter_context(report_of_people())
         say("Making a production database, and staging from it …")
-        prepare(project, postgresql)
+        prepare(project, postgresql, records)
+        if records:
+            stack.callback(records.keep)  # once the processes below have ended
         say("Starting the web server, two workers and beat …")
         address = start_processes(project, folder, stack)
         if not once:
