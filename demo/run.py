@@ -92,7 +92,7 @@ class Project:
 @contextmanager
 def first_here() -> Iterator[bool]:
     """Whether no other run is up in this clone: one beside it finds and leaves nothing."""
-    KEPT.mkdir(mode=0o700, exist_ok=True)
+    KEPT.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (KEPT / "lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

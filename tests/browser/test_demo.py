@@ -23,9 +23,9 @@ from typing import Any
 
 import pytest
 
+from demo.run import VAR, first_here
 from tests.conftest import ROOT
 
-VAR = ROOT / "demo" / "var"
 PASSWORD = "correct horse battery staple"  # noqa: S105
 OWNERS = ["deployment-owner@obcms.example", "release-manager@obcms.example"]
 FILES = ["checklist.md", "evidence.json", "evidence.seal", "report.html"]
@@ -63,7 +63,14 @@ class Demo:
 
 
 @pytest.fixture
-def demo(tmp_path: Path) -> Iterator[Demo]:
+def no_earlier_run() -> Iterator[None]:
+    """The demo finds no rehearsal of the runs before, and leaves none to those to come."""
+    with first_here():
+        yield
+
+
+@pytest.fixture
+def demo(tmp_path: Path, no_earlier_run: None) -> Iterator[Demo]:
     ours = ("DJANGO_", "TEST_", "PYTEST_", "COV_")
     environ = {key: said for key, said in os.environ.items() if not key.startswith(ours)}
     log = tmp_path / "demo.log"
