@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from django.db.models import Max
+from django.db.models import Max, QuerySet
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -93,15 +93,11 @@ def charts(environment: str) -> list[Chart]:
     """The charts of an environment's last rehearsals, without the series that none measured."""
     begun = _ended(environment)
     wanted = list(_wanted())
-    rows: dict[str, Values] = defaultdict(dict)
-    rows[DURATION] = _durations(begun)
     held = Measurement.objects.filter(
         rehearsal__in=begun, name__in=[name for _title, name in wanted if name != DURATION]
     )
-    for number, name, value, unit in held.order_by("pk").values_list(
-        "rehearsal", "name", "value", "unit"
-    ):
-        rows[name][number] = (value, measured(value, unit))
+    rows = _values(held)
+    rows[DURATION] = _durations(begun)
     return [
         _chart(f"trend-{position}", title, sorted(begun), rows[name])
         for position, (title, name) in enumerate(wanted)
@@ -139,11 +135,7 @@ def of_item(item: CheckItem) -> OfItem:
         item__text=item.text,
         item__check_path=item.check_path,
     )
-    rows: dict[str, Values] = defaultdict(dict)
-    for number, name, value, unit in held.order_by("pk").values_list(
-        "rehearsal", "name", "value", "unit"
-    ):
-        rows[name][number] = (value, measured(value, unit))
+    rows = _values(held)
     again = [name for name in wanted if len(rows[name]) > 1]
     varied = [name for name in again if len(set(rows[name].values())) > 1]
     return OfItem(
@@ -172,6 +164,16 @@ def _durations(begun: Mapping[int, datetime.datetime]) -> Values:
         if last is not None:
             seconds = (last - begun[number]).total_seconds()
             rows[number] = (seconds, duration(seconds))
+    return rows
+
+
+def _values(held: QuerySet[Measurement]) -> dict[str, Values]:
+    """Measurements by their series, each with its last value in a rehearsal."""
+    rows: dict[str, Values] = defaultdict(dict)
+    for number, name, value, unit in held.order_by("pk").values_list(
+        "rehearsal", "name", "value", "unit"
+    ):
+        rows[name][number] = (value, measured(value, unit))
     return rows
 
 
