@@ -75,6 +75,24 @@ def test_rows_tick_by_what_is_pushed_and_nothing_is_asked_for(window: Open) -> N
     assert opened.complaints == []
 
 
+def test_an_answer_arrives_though_its_form_was_replaced_by_what_was_pushed(window: Open) -> None:
+    rehearsal = begin("Ends how=action_required", "Passes")
+    settle(rehearsal, 0)
+    opened = window()
+    held: list[sync_api.Route] = []
+    opened.page.route("**/confirm/", lambda route: held.append(route))
+    opened.page.goto(address(rehearsal))
+    opened.page.click("#item-1-1 > summary")
+    opened.page.get_by_role("button", name="confirm 1.1").click()
+    expect(opened.page.locator("#rehearsal-messages")).to_be_empty()
+    answer = held[0].fetch()
+    word = opened.page.locator("#item-1-1 .rehearsal-word")
+    expect(word).to_have_text("confirmed", timeout=WITHIN)
+    held[0].fulfill(response=answer)
+    expect(opened.page.locator("#rehearsal-messages")).to_contain_text("1.1 is confirmed by")
+    assert opened.complaints == []
+
+
 def test_a_page_catches_up_when_the_server_is_back(window: Open, server: Server) -> None:
     rehearsal = begin("Passes", "Passes")
     opened = window()
