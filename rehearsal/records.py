@@ -11,7 +11,7 @@ from django.template.loader import render_to_string
 from django.utils import translation
 
 from rehearsal import checklist
-from rehearsal.models import CheckItem, Rehearsal, Status, Verdict, verdict
+from rehearsal.models import ACTIVE, CheckItem, Rehearsal, Status, Verdict, verdict
 from rehearsal.wording import WORDS, duration, inline, measured, sign
 
 
@@ -163,12 +163,18 @@ def _as_html(rehearsal: Rehearsal, broken: list[str]) -> str:
         )
     }
     waived = len(stated["Waived, not passed"])
+    stands, missing = Verdict(told["verdict"]), []
+    if rehearsal.decision and stands == Verdict.RUNNING:
+        # 7.3 attaches this while it runs itself, and can say only what has ended.
+        missing = [row for row in rows.values() if row.status in ACTIVE | {Status.PENDING}]
+        stands = verdict(rehearsal, [row for row in rows.values() if row not in missing])
     context = {
         "told": told,
         "rehearsal": rehearsal,
-        "verdict": Verdict(told["verdict"]).label.capitalize()
+        "verdict": stands.label.capitalize()
         + (f", with {waived} line{'s' * (waived != 1)} waived" if waived else ""),
-        "good": told["verdict"] == Verdict.GREEN and not broken,
+        "missing": [row.ref for row in missing],
+        "good": stands == Verdict.GREEN and not broken,
         "stated": [(title, refs) for title, refs in stated.items() if refs],
         "seal": rehearsal.seals.last(),
         "broken": broken,

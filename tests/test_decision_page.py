@@ -15,7 +15,7 @@ from django.contrib.messages import get_messages
 from django.test import Client
 
 from rehearsal import decisions, records, sealing, tasks
-from rehearsal.models import CheckItem, Measurement, Rehearsal, Status, Vote
+from rehearsal.models import CheckItem, Measurement, Rehearsal, Status, Verdict, Vote
 from tests.conftest import document
 
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
@@ -158,6 +158,26 @@ def test_the_report_stands_alone(owner: Client) -> None:
     assert "The seal is broken" in shown
     assert "1.1 summary was sealed as" in shown
     assert 'class="verdict good"' not in shown
+
+
+@pytest.mark.parametrize(
+    ("choice", "line", "stands"),
+    [("go", "SignsOff", "Green"), ("go", "SignsOffBadly", "Red"), ("no-go", "SignsOff", "Red")],
+)
+def test_the_report_that_the_sign_off_attaches_says_what_has_ended(
+    choice: str, line: str, stands: str
+) -> None:
+    rehearsal = begin("Passes", line, "SignsOff")
+    seen = sealing.outcomes(rehearsal)
+    decisions.decide(rehearsal.number, choice, by="owner", reason="looked at", seen=seen)
+    item = rehearsal.items.get(number=2)
+    tasks.perform.apply((item.pk, item.attempt))
+    rehearsal = Rehearsal.objects.get(pk=rehearsal.pk)
+    assert rehearsal.verdict == Verdict.RUNNING
+    shown = records.as_html(rehearsal)
+    assert f'<p class="word">{stands}</p>' in shown
+    assert "while the sign-off went on, without the outcome of 1.3." in shown
+    assert "without the outcome of" not in records.as_html(work(rehearsal))
 
 
 def test_what_is_printed_of_a_line_is_bounded_and_says_so() -> None:
