@@ -347,7 +347,8 @@ class Chaos:
     def report(self, seconds: float) -> dict[str, Any]:
         """Compare what the checks wrote with what the records say."""
         from rehearsal.checks import base
-        from rehearsal.models import CheckItem, Event, Rehearsal, Verdict, unjournaled
+        from rehearsal.journal import unjournaled
+        from rehearsal.models import CheckItem, Event, Rehearsal, Verdict
 
         for _until, work in self.later:
             with suppress(OSError):

@@ -294,7 +294,7 @@ def spent(pid: int) -> float:
 
 def beside_checks(address: str, who: str) -> float:
     """How many times as long 24 checks take on a worker while 200 pollers watch."""
-    from rehearsal import tasks
+    from rehearsal import broker, tasks
     from rehearsal.models import Rehearsal
 
     worker = subprocess.Popen(
@@ -315,7 +315,7 @@ def beside_checks(address: str, who: str) -> float:
         return time.perf_counter() - began
 
     try:
-        while not tasks.consumers():
+        while not broker.consumers():
             time.sleep(0.1)
         took()
         ratios = []

@@ -91,7 +91,7 @@ def measure() -> None:
     from django.db import connections
 
     from benchmarks import noop
-    from rehearsal import tasks
+    from rehearsal import broker, tasks
     from rehearsal.models import Status
     from tests.celery_app import app
 
@@ -138,7 +138,7 @@ def measure() -> None:
 
     sides: dict[str, list[float]] = {"ours": [], "group": []}
     try:
-        until(tasks.consumers)
+        until(broker.consumers)
         for turn in range(WARM_UP + ROUNDS):
             # Who goes first changes each time, so that neither gains by it.
             for name, side in [("ours", ours), ("group", bare)][:: 1 if turn % 2 else -1]:

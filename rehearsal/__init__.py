@@ -18,6 +18,6 @@ The straight line, from the document that goes in to the document that comes out
    `gate` tells a deploy script whether a commit has an intact go; `exported` verifies files alone.
 7. `records` renders the same document back with its boxes ticked and the evidence under each line.
 
-Every change of an item is written to a hash-chained journal by `models.change`. An item passes only
-when its check saw what the line asks about: a check that looked at nothing is inconclusive.
+Every change of an item is written to a hash-chained journal by `journal.change`. An item passes
+only when its check saw what the line asks about: a check that looked at nothing is inconclusive.
 """

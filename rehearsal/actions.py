@@ -21,7 +21,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_POST
 from kombu.exceptions import OperationalError as BrokerError
 
-from rehearsal import conf, decisions, page, plan, tasks
+from rehearsal import broker, conf, decisions, page, plan, tasks
 from rehearsal.access import from_htmx, permitted
 from rehearsal.checks.base import BindingError
 from rehearsal.fragments import whole
@@ -60,7 +60,7 @@ def start(request: HttpRequest) -> HttpResponse:
 def _without_worker() -> str:
     queue = conf.configuration().queue
     try:
-        if tasks.consumers():
+        if broker.consumers():
             return ""
     except (BrokerError, OSError) as error:
         return _("The broker cannot be reached (%s): the checks wait until it can.") % error

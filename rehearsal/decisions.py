@@ -18,10 +18,10 @@ from rehearsal.checks.base import ACKNOWLEDGE
 from rehearsal.conf import configuration, redactor
 from rehearsal.databases import credentials, replacement
 from rehearsal.databases.address import AddressError
+from rehearsal.journal import Change, change, unjournaled
 from rehearsal.models import (
     ACTIVE,
     WAIVABLE,
-    Change,
     CheckItem,
     Choice,
     Rehearsal,
@@ -29,8 +29,6 @@ from rehearsal.models import (
     Verdict,
     Vote,
     before_sign_off,
-    change,
-    unjournaled,
 )
 from rehearsal.sentences import translated
 from rehearsal.wording import WORDS, sign

@@ -19,13 +19,8 @@ from django.utils.crypto import salted_hmac
 from rehearsal import records
 from rehearsal.checks.base import Exports, Inconclusive
 from rehearsal.databases.replacement import KEPT
-from rehearsal.models import (
-    Change,
-    Rehearsal,
-    Seal,
-    before_sign_off,
-    first_broken_event,
-)
+from rehearsal.journal import Change, first_broken_event
+from rehearsal.models import Rehearsal, Seal, before_sign_off
 
 SALT = "rehearsal.seal"
 MOST_NAMED = 20

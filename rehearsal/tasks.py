@@ -12,8 +12,7 @@ import os
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from billiard.exceptions import SoftTimeLimitExceeded
@@ -22,17 +21,15 @@ from django.db import router, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
-from kombu import Connection
-from kombu.exceptions import OperationalError
 
-from rehearsal import conf, history, plan, sealing
+from rehearsal import broker, conf, history, plan, sealing
 from rehearsal.checks import base
 from rehearsal.checks.environment import workers
 from rehearsal.checks.environment.beat import Tick, announce
 from rehearsal.heartbeat import Heartbeat, patiently
+from rehearsal.journal import Change, change, unjournaled
 from rehearsal.models import (
     ACTIVE,
-    Change,
     CheckItem,
     Choice,
     Measurement,
@@ -41,9 +38,7 @@ from rehearsal.models import (
     Verdict,
     awaits_decision,
     before_sign_off,
-    change,
     in_seconds,
-    unjournaled,
     verdict,
 )
 
@@ -57,10 +52,6 @@ MAXIMUM_ATTEMPTS = 3
 """How often a check that is safe to repeat may lose its worker."""
 CANCELLED_BEFORE = 10
 """How many earlier rehearsals are looked at for a cancelled command that still runs."""
-ANSWERS_WITHIN = 3
-"""Seconds in which a broker answers: one that is frozen takes connections and says nothing."""
-BROKER_ERRORS = (OperationalError, OSError, ImportError, KeyError, ValueError)
-"""A broker that cannot be reached; the last three, an address that nobody can read."""
 
 
 # Start, and what a person may ask of a rehearsal.
@@ -260,7 +251,7 @@ def _ring_after_commit(items: Iterable[CheckItem]) -> None:
 def _ring(messages: Iterable[tuple[int, int, int]]) -> None:
     queue = conf.configuration().queue
     try:
-        with _broker() as connection, current_app.amqp.Producer(connection) as producer:
+        with broker.connect() as connection, current_app.amqp.Producer(connection) as producer:
             for pk, attempt, timeout in messages:
                 # The project's global limits would kill a restore, so every message has its own.
                 perform.apply_async(
@@ -271,7 +262,7 @@ def _ring(messages: Iterable[tuple[int, int, int]]) -> None:
                     producer=producer,
                     retry_policy={"max_retries": 1, "interval_start": 0},
                 )
-    except BROKER_ERRORS as error:
+    except broker.ERRORS as error:
         # Nothing is lost: what is queued stays so, and the sweep rings again.
         logger.warning("The broker cannot be reached, the sweep will ring again: %s", error)
 
@@ -527,55 +518,10 @@ def _ring_again(number: int) -> None:
     if not late.exists():
         return
     # Only as many as the broker no longer holds, so that a busy worker is not rung at for ever.
-    held = queue_length()
+    held = broker.queue_length()
     if held is not None and late.count() > held:
         lost = late[: late.count() - held]
         _ring([(one.pk, one.attempt, base.load(one.check_path).timeout) for one in lost])
-
-
-@contextmanager
-def _broker() -> Iterator[Connection]:
-    """A connection to the broker that waits for no answer longer than a few seconds.
-
-    Raises one of BROKER_ERRORS when there is no broker.
-    """
-    bounded = {"socket_timeout": ANSWERS_WITHIN, "socket_connect_timeout": ANSWERS_WITHIN}
-    redis = str(current_app.conf.broker_write_url or "").startswith(("redis", "sentinel"))
-    with current_app.connection_for_write(transport_options=bounded if redis else {}) as connection:
-        connection.ensure_connection(max_retries=1, interval_start=0, timeout=ANSWERS_WITHIN)
-        yield connection
-
-
-def queue_length() -> int | None:
-    """How many messages the broker holds in our queue; None when it cannot say."""
-    queue = conf.configuration().queue
-    try:
-        with _broker() as connection:
-            try:
-                answer = connection.default_channel.queue_declare(queue=queue, passive=True)
-                return int(answer.message_count)
-            except connection.channel_errors:
-                return 0
-            except connection.connection_errors:
-                return None
-    except BROKER_ERRORS:
-        return None
-
-
-def consumers() -> list[str]:
-    """The worker nodes that consume our queue; raises OperationalError without a broker."""
-    try:
-        with _broker() as connection:
-            inspect = current_app.control.inspect(timeout=1.0, connection=connection)
-            queues = inspect.active_queues()
-    except ValueError:  # its words would hold a part of the address, and that may be a password
-        raise OperationalError("its address cannot be read") from None
-    except (ImportError, KeyError) as error:
-        raise OperationalError(str(error.args[0])) from error
-    queue = conf.configuration().queue
-    return sorted(
-        node for node, served in (queues or {}).items() if any(q["name"] == queue for q in served)
-    )
 
 
 # What other checks listen for.

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from rehearsal import tasks
+from rehearsal import broker, tasks
 from rehearsal.conf import configuration
 from rehearsal.models import CheckItem, Rehearsal
 from tests import fuzzing
@@ -84,7 +84,7 @@ class WorkerProcess:
             start_new_session=True,
         )
         try:
-            wait_for(tasks.consumers)
+            wait_for(broker.consumers)
         except BaseException:
             self.kill()
             raise

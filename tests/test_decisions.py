@@ -14,16 +14,8 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 from rehearsal import decisions, plan, records, sealing, tasks
-from rehearsal.models import (
-    CheckItem,
-    Event,
-    Rehearsal,
-    Seal,
-    Status,
-    Verdict,
-    Vote,
-    first_broken_event,
-)
+from rehearsal.journal import first_broken_event
+from rehearsal.models import CheckItem, Event, Rehearsal, Seal, Status, Verdict, Vote
 from tests.conftest import document, statuses
 
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])

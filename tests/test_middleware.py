@@ -14,8 +14,9 @@ from django.urls import path
 from django.utils import timezone
 
 from rehearsal.decisions import ROLLING_BACK
+from rehearsal.journal import change
 from rehearsal.middleware import AFTER_SECONDS, RESTORE
-from rehearsal.models import CheckItem, Rehearsal, Status, change
+from rehearsal.models import CheckItem, Rehearsal, Status
 from tests.test_views import begin
 
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"], transaction=True)

@@ -14,15 +14,8 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from rehearsal import decisions, plan, tasks
-from rehearsal.models import (
-    CheckItem,
-    Event,
-    Rehearsal,
-    Status,
-    Verdict,
-    first_broken_event,
-    in_seconds,
-)
+from rehearsal.journal import first_broken_event
+from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict, in_seconds
 from tests.conftest import WorkerProcess, document, statuses, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"])

@@ -24,7 +24,8 @@ from django.utils import timezone
 
 from rehearsal import decisions, fragments, page, records, tasks, views, wording
 from rehearsal.conf import configuration
-from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict, change
+from rehearsal.journal import change
+from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict
 from tests.conftest import document
 
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])

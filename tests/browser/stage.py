@@ -1,7 +1,7 @@
 """Rehearsals to look at: the adopted checklist, performed as `make demo` once recorded it.
 
 `performed.json` holds what each line ended with there. Here the same outcomes are played through
-the door of all changes (`models.change`), as fast as the records take them, with their times.
+the door of all changes (`journal.change`), as fast as the records take them, with their times.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from django.utils import timezone
 
 from rehearsal import decisions, sealing, tasks
 from rehearsal.conf import SHIPPED_CHECKLIST
-from rehearsal.models import CheckItem, Measurement, Rehearsal, Status, change
+from rehearsal.journal import change
+from rehearsal.models import CheckItem, Measurement, Rehearsal, Status
 
 PERFORMED: dict[str, dict[str, Any]] = json.loads(
     Path(__file__).with_name("performed.json").read_text()

@@ -13,7 +13,8 @@ from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 
 from rehearsal import tasks
-from rehearsal.models import CheckItem, Event, Measurement, Rehearsal, Status, change
+from rehearsal.journal import change
+from rehearsal.models import CheckItem, Event, Measurement, Rehearsal, Status
 from tests.browser.conftest import CUT, Window, sync_api
 from tests.conftest import WorkerProcess, document, wait_for
 from tests.test_trends import past

@@ -13,7 +13,8 @@ from django.contrib.sessions.models import Session
 
 from demo import servers
 from rehearsal.checks import base
-from rehearsal.models import CheckItem, Status, change
+from rehearsal.journal import change
+from rehearsal.models import CheckItem, Status
 from tests.browser.conftest import sync_api
 from tests.browser.test_page import Open, address, begin, settle
 from tests.browser.test_stream import Server, server, site  # noqa: F401  fixtures

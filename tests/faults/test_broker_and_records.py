@@ -18,7 +18,7 @@ from django.db import connections
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
-from rehearsal import tasks
+from rehearsal.broker import consumers
 from rehearsal.databases.snapshots import SnapshotError
 from rehearsal.databases.snapshots import postgresql as dumps
 from rehearsal.models import CheckItem
@@ -209,7 +209,8 @@ django.setup()
 from django.core.management import call_command
 from django.db import connections
 from rehearsal import tasks
-from rehearsal.models import CheckItem, Event, Rehearsal, unjournaled
+from rehearsal.journal import unjournaled
+from rehearsal.models import CheckItem, Event, Rehearsal
 from tests.conftest import document
 
 call_command("migrate", database="rehearsal", verbosity=0)
@@ -297,7 +298,7 @@ def test_signal_while_the_worker_ends(no_worker: None, tmp_path: Path) -> None:
     script.process.send_signal(signal.SIGTERM)
     code, _out, _err = script.end()
     assert code == 130
-    wait_for(lambda: not tasks.consumers())
+    wait_for(lambda: not consumers())
 
 
 @pytest.mark.long  # mounting a small disk takes a right that few containers have

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from django.db import connections
 
-from rehearsal import tasks
-from rehearsal.models import CheckItem, Event, Status, unjournaled
+from rehearsal import broker, tasks
+from rehearsal.journal import unjournaled
+from rehearsal.models import CheckItem, Event, Status
 from tests.celery_app import app
 from tests.conftest import WorkerProcess, empty_broker, statuses, wait_for
 from tests.faults.test_lost import begin, begun, decided, running
@@ -165,7 +166,7 @@ def test_ten_messages(worker: WorkerProcess, tmp_path: Path) -> None:
         tasks._ring([(item.pk, 1, 60)] * 10)
     decided(rehearsal)
     assert statuses(rehearsal) == ["passed"] * 4
-    wait_for(lambda: tasks.queue_length() == 0)
+    wait_for(lambda: broker.queue_length() == 0)
     assert lines(log) == 4
 
 

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from django.db import connections, transaction
 
-from rehearsal import tasks
+from rehearsal import broker, tasks
 from rehearsal.management.commands.start_rehearsal import Command
 from rehearsal.management.console import Console
 from rehearsal.models import CheckItem, Rehearsal, Status, Verdict
@@ -267,7 +267,7 @@ def test_a_worker_of_its_own_comes_and_goes_with_the_command(
 ) -> None:
     code, out, _err = Script(tmp_path, "--worker", text=document("Passes", "PassesAfterAll")).end()
     assert code == 0, out
-    assert wait_for(lambda: not tasks.consumers())
+    assert wait_for(lambda: not broker.consumers())
 
 
 def test_cancelled_meanwhile_exits_with_6(worker: WorkerProcess, tmp_path: Path) -> None:

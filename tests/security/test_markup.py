@@ -15,7 +15,8 @@ from django.test.testcases import LiveServerThread
 
 from rehearsal import plan, sealing, tasks
 from rehearsal.checks.base import Report
-from rehearsal.models import CheckItem, Choice, Rehearsal, Status, change
+from rehearsal.journal import change
+from rehearsal.models import CheckItem, Choice, Rehearsal, Status
 from tests.browser.conftest import browser, window  # noqa: F401
 from tests.checks.projects import make_report
 

@@ -27,7 +27,7 @@ from django.core.management.base import (
 from django.db import DatabaseError, connections
 from kombu.exceptions import OperationalError
 
-from rehearsal import command, conf, plan, records, tasks
+from rehearsal import broker, command, conf, plan, records, tasks
 from rehearsal.management.console import Console, put, reopen
 from rehearsal.models import Rehearsal, Verdict, verdict
 
@@ -258,7 +258,7 @@ def _held() -> Iterator[None]:
 def _require_worker() -> None:
     queue = conf.configuration().queue
     try:
-        nodes = tasks.consumers()
+        nodes = broker.consumers()
     except (OperationalError, OSError) as error:
         raise CommandError(
             f"The broker cannot be reached ({_first_line(error)}): start it, or correct its "
@@ -299,6 +299,6 @@ def _worker(console: Console) -> Iterator[None]:
 
 def _consumers() -> list[str]:
     try:
-        return tasks.consumers()
+        return broker.consumers()
     except (OperationalError, OSError):
         return []
