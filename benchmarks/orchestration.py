@@ -1,7 +1,9 @@
-"""24 checks that do nothing, from `start` to decided, over a bare Celery group of 24 such tasks.
+"""24 checks that do nothing, from `start` to decided, over the same number of tasks of peers.
 
-Both sides use the same broker, database, worker and result backend, and take turns in one run, so
-that their ratio says what the orchestration costs and not how fast the machine is.
+Beside a bare Celery group all is the same: broker, database, worker and result backend. Beside
+celery-director and Prefect the servers, the machine and the width of two are; each has its own
+records in the same PostgreSQL, and is finished when these say so. Ours and each peer take turns in
+one run, so that their ratio says what the orchestration costs and not how fast the machine is.
 """
 
 from __future__ import annotations
@@ -15,10 +17,15 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+
+from benchmarks._ratios import spread
+from benchmarks.peers import Missing, celery_director, prefect, until
 
 ITEMS = 24
 ROUNDS = 15
 WARM_UP = 3
+PEERS: dict[str, ModuleType] = {"celery-director": celery_director, "prefect": prefect}
 LIMITS = {"postgresql": 3.5, "sqlite": 1.6, "sqlite-wal": None}
 """The ratios aimed at: on PostgreSQL, on SQLite as Django comes, and with a write-ahead log, where
 the bare group hardly waits for the disk and there is no aim."""
@@ -28,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 def main() -> None:
     from demo import servers
 
-    ratios: dict[str, list[float]] = {}
+    found: dict[str, dict[str, dict[str, list[float]] | str]] = {}
     with (
         servers.postgresql() as postgresql,
         servers.redis() as redis,
@@ -41,6 +48,7 @@ def main() -> None:
             "DJANGO_SETTINGS_MODULE": "tests.settings",
             "TEST_POSTGRESQL_URL": postgresql.url("postgres"),
             "TEST_REDIS_URL": redis.url(),
+            "PEER_REDIS_URL": redis.url(1),
             "TEST_LEASE_SECONDS": "30",
         }
         for database in LIMITS:
@@ -59,26 +67,36 @@ def main() -> None:
                 timeout=900,
                 check=True,
             )
-            sides = json.loads(answer.stdout.splitlines()[-1])
-            pairs = zip(sides["ours"], sides["group"], strict=True)
-            ratios[database] = [ours / group for ours, group in pairs]
-    print(f"{'database':<12}{'median':>8}{'lowest':>8}{'highest':>9}{'at most':>9}")
-    for database, found in ratios.items():
-        print(
-            f"{database:<12}{statistics.median(found):>8.2f}{min(found):>8.2f}{max(found):>9.2f}"
-            f"{LIMITS[database] or '-':>9}"
-        )
-    print(
-        json.dumps(
-            {
-                "ours_over_celery_group": round(statistics.median(ratios["postgresql"]), 3),
-                "ours_over_celery_group_sqlite": round(statistics.median(ratios["sqlite"]), 3),
-                "ours_over_celery_group_sqlite_wal": round(
-                    statistics.median(ratios["sqlite-wal"]), 3
-                ),
-            }
-        )
-    )
+            found[database] = json.loads(answer.stdout.splitlines()[-1])
+    show(found)
+
+
+def show(found: dict[str, dict[str, dict[str, list[float]] | str]]) -> None:
+    """The table, and the last line with each ratio by its name; a peer that is missing says why."""
+    print(f"{'beside':<34}{'median':>8}{'lowest':>8}{'highest':>9}{'at most':>9}")
+    line: dict[str, float | str | None] = {}
+    for database, beside in found.items():
+        for name, sides in beside.items():
+            key = "ours_over_" + "_".join([name, *database.split("-")]).replace("-", "_")
+            key = key.removesuffix("_postgresql")
+            if isinstance(sides, str):
+                line |= {key: None, f"{key}_missing": sides}
+                print(f"{name:<34}not measured: {sides}")
+                continue
+            limit = LIMITS[database] if name == "celery_group" else None
+            for label, pause in [("", 0.0), ("_without_pause", celery_director.SLEEPS)]:
+                if pause and name != "celery-director":
+                    continue
+                pairs = zip(sides["ours"], sides["peer"], strict=True)
+                ratios = [ours / (peer - pause) for ours, peer in pairs]
+                line |= spread(key + label, ratios)
+                said = f"{name}{label.replace('_', ' ')}, {database}"
+                median = statistics.median(ratios)
+                print(
+                    f"{said:<34}{median:>8.2f}{min(ratios):>8.2f}{max(ratios):>9.2f}"
+                    f"{limit or '-':>9}"
+                )
+    print(json.dumps(line))
 
 
 def measure() -> None:
@@ -136,30 +154,56 @@ def measure() -> None:
         until(lambda: look(stored, [last]) == ITEMS)
         return time.perf_counter() - began
 
-    sides: dict[str, list[float]] = {"ours": [], "group": []}
-    try:
-        until(broker.consumers)
+    def turns(peer: Callable[[], float]) -> dict[str, list[float]]:
+        sides: dict[str, list[float]] = {"ours": [], "peer": []}
         for turn in range(WARM_UP + ROUNDS):
             # Who goes first changes each time, so that neither gains by it.
-            for name, side in [("ours", ours), ("group", bare)][:: 1 if turn % 2 else -1]:
+            for name, side in [("ours", ours), ("peer", peer)][:: 1 if turn % 2 else -1]:
                 took = side()
                 if turn >= WARM_UP:
                     sides[name].append(took)
+        print({name: statistics.median(each) for name, each in sides.items()}, file=sys.stderr)
+        return sides
+
+    found: dict[str, dict[str, list[float]] | str] = {}
+    try:
+        until(broker.consumers)
+        found["celery_group"] = turns(bare)
+        for name, peer in PEERS.items() if os.environ["TEST_DATABASE"] == "postgresql" else ():
+            try:
+                found[name] = beside(peer, turns)
+            except Missing as reason:
+                found[name] = str(reason)
     finally:
         worker.terminate()
         worker.wait(timeout=30)
         app.close()
-    print({name: statistics.median(each) for name, each in sides.items()}, file=sys.stderr)
-    print(json.dumps(sides))
+    print(json.dumps(found))
 
 
-def until(look: Callable[[], object]) -> None:
-    """Look every 5 ms, for at most a minute."""
-    deadline = time.monotonic() + 60
-    while not look():
-        if time.monotonic() > deadline:
-            raise TimeoutError("what the benchmark waits for did not come within a minute")
-        time.sleep(0.005)
+def beside(
+    peer: ModuleType, turns: Callable[[Callable[[], float]], dict[str, list[float]]]
+) -> dict[str, list[float]]:
+    """Bring a peer up with a database of its own, and take turns with it."""
+    import psycopg
+
+    server, name = os.environ["TEST_POSTGRESQL_URL"], peer.__name__.rpartition(".")[2]
+    url = f"{server.removesuffix('postgres')}{name}"
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}"')
+    with (
+        tempfile.TemporaryDirectory(prefix="rehearsal-bench-") as folder,
+        peer.ready(ITEMS, Path(folder), url, os.environ["PEER_REDIS_URL"]) as (perform, finished),
+        psycopg.connect(url, autocommit=True) as connection,
+    ):
+
+        def once() -> float:
+            began = time.perf_counter()
+            key = perform()
+            until(lambda: connection.execute(finished, [key]).fetchone() == (1,))
+            return time.perf_counter() - began
+
+        return turns(once)
 
 
 if __name__ == "__main__":
