@@ -1,6 +1,6 @@
 // What an answer brings belongs on the page, wherever the form is that asked for it: a form that was
 // replaced while it waited is in no document, and htmx would look for the targets beside it.
-document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+document.querySelector(".rehearsal").addEventListener("htmx:beforeSwap", ({ detail }) => {
   if (!detail.shouldSwap || detail.requestConfig.elt.isConnected) return;
   detail.shouldSwap = false;
   htmx.swap(document.body, detail.serverResponse, { swapStyle: "none" });
