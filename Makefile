@@ -23,7 +23,7 @@ ifeq ($(CI),true)
 export REHEARSAL_TEST_STRICT := 1
 endif
 
-.PHONY: help demo test long fuzz faults bench screenshots lint format clean
+.PHONY: help demo test long fuzz security faults bench screenshots lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,8 +37,11 @@ test: system .venv/installed-test lint ## every check of this project's own code
 long: system .venv/installed-test ## the tests that take minutes: more seeds, more mutations, more faults
 	@$(RUN) -m pytest -n 2 -m long $(ARGS)
 
-fuzz: system .venv/installed-test ## every reader on 10,000 cases of rubbish: many minutes
-	@$(RUN) -m pytest -n 2 -m fuzz --hypothesis-profile=long $(ARGS)
+fuzz: system .venv/installed-test ## every reader on 10,000 cases of rubbish, many minutes; writes docs/proof.md
+	@$(RUN) -m pytest -n 2 -m fuzz --hypothesis-profile=long --proof $(ARGS)
+
+security: system .venv/installed-test ## what intruders would try, long tests too; writes docs/proof.md
+	@$(RUN) -m pytest -n 2 -m security --proof $(ARGS)
 
 faults: system .venv/installed-test ## every fault that is injected, long ones too; writes docs/proof.md
 	@$(RUN) -m pytest -n 2 -m fault --proof $(ARGS)

@@ -1,7 +1,7 @@
 """The page of what was shown, `docs/proof.md`: its parts are written by the runs that show them.
 
-Loaded by `-p tests.proof`. With `--proof`, a run of the tests that bear the marker `fault` writes
-their table.
+Loaded by `-p tests.proof`. With `--proof`, a run of the tests that bear one of the markers in PARTS
+(`pytest -m fault --proof`) writes their table.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime
 import re
 import subprocess
+from collections.abc import Iterable, Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -39,48 +41,90 @@ def when() -> str:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--proof", action="store_true", help=f"write the faults into {PAGE.name}")
+    parser.addoption("--proof", action="store_true", help=f"write what was shown into {PAGE.name}")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--proof") and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(Faults())
+        config.pluginmanager.register(Shown(config.getoption("-m")))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if fault := item.get_closest_marker("fault"):
-            # Reports carry these to the process that writes the table.
-            long = item.get_closest_marker("long") is not None
-            item.user_properties.append(("fault", [*fault.args, fault.kwargs["promised"], long]))
+        for part, columns in PARTS.items():
+            if marker := item.get_closest_marker(part):
+                # Reports carry these to the process that writes the table.
+                said = [*marker.args, *marker.kwargs.values()]
+                long = item.get_closest_marker("long") is not None
+                item.user_properties.append(("shown", [part, said[: len(columns)], long]))
 
 
-class Faults:
-    """Collects what was seen of each fault, and writes it at the end of the run."""
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Iterator[None]:
+    """Count the cases that a property was really tried on."""
+    property_ = getattr(pyfuncitem.obj, "hypothesis", None)
+    if property_ is None or not pyfuncitem.get_closest_marker("fuzz"):
+        return (yield)
+    inner, tried = property_.inner_test, 0
 
-    def __init__(self) -> None:
-        self.seen: dict[tuple[str, str, str], dict[str, Any]] = {}
+    @wraps(inner)
+    def counted(*args: Any, **kwargs: Any) -> None:
+        nonlocal tried
+        tried += 1
+        inner(*args, **kwargs)
+
+    property_.inner_test = counted
+    try:
+        return (yield)
+    finally:
+        property_.inner_test = inner
+        pyfuncitem.user_properties.append(("tried", tried))
+
+
+PARTS = {
+    "fault": ("fault", "what is promised"),
+    "security": ("what is tried", "what is promised"),
+    "fuzz": (),
+}
+"""The marker of each part's tests, and what it says of them."""
+
+
+class Shown:
+    """Collects what was seen in the tests of one marker, and writes it at the end of the run."""
+
+    def __init__(self, marker: str) -> None:
+        self.part = marker
+        self.seen: dict[tuple[str, ...], dict[str, Any]] = {}
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for name, said in report.user_properties:
-            if name != "fault" or (report.when != "call" and report.passed):
+        said = [value for name, value in report.user_properties if name == "shown"]
+        tried = sum(value for name, value in report.user_properties if name == "tried")
+        for part, words, long in said:
+            if part != self.part or (report.when != "call" and report.passed):
                 continue
-            fault, promised, long = said
             test = report.nodeid.partition("[")[0]
-            row = self.seen.setdefault((fault, promised, test), {"counts": {}, "long": True})
+            row = self.seen.setdefault((test, *words), {"counts": {}, "tried": 0, "long": True})
             row["counts"][report.outcome] = row["counts"].get(report.outcome, 0) + 1
+            row["tried"] += tried or 1
             row["long"] &= long
 
     def pytest_sessionfinish(self) -> None:
-        lines = ["| fault | what is promised | seen | test |", "|---|---|---|---|"]
-        for (fault, promised, test), row in sorted(self.seen.items(), key=lambda one: one[0][2]):
+        counted = self.part != "fault"
+        heads = [*PARTS[self.part], *(["cases"] if counted else []), "seen", "test"]
+        lines = [_line(heads), _line(["---"] * len(heads))]
+        for (test, *words), row in sorted(self.seen.items()):
             counts = ", ".join(
                 outcome if count == 1 else f"{outcome} × {count}"
                 for outcome, count in row["counts"].items()
             )
             path, _, name = test.partition("::")
             shown = f"`{path.removeprefix('tests/')}` `{name}`{' (long)' if row['long'] else ''}"
-            lines.append(f"| {fault} | {promised} | {counts} | {shown} |")
+            cases = [f"{row['tried']:,}"] if counted else []
+            lines.append(_line([*words, *cases, counts, shown]))
         well = sum(set(row["counts"]) == {"passed"} for row in self.seen.values())
         total = f"{well} of {len(self.seen)} as promised. {when()}"
-        write("faults", "\n".join([total, "", *lines]))
+        write(self.part, "\n".join([total, "", *lines]))
+
+
+def _line(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -306,7 +306,9 @@ HARM: list[tuple[Callable[[Rehearsal], object], str]] = [
 ]
 
 
-def test_whatever_is_changed_breaks_the_seal_and_is_named() -> None:
+@pytest.mark.security("rows changed under a seal", promised="it is broken, and says where")
+def test_whatever_is_changed_breaks_the_seal_and_is_named(record_property: Any) -> None:
+    record_property("tried", len(HARM))
     rehearsal = signed_off()
     assert sealing.broken(rehearsal) == []
     for harm, named in HARM:
@@ -340,6 +342,7 @@ def test_while_the_sign_off_runs_what_was_decided_is_sealed() -> None:
     assert any("1.1 summary" in said for said in sealing.broken(rehearsal))
 
 
+@pytest.mark.security("a journal written anew", promised="it is not the sealed one")
 def test_a_journal_that_was_written_anew_from_its_beginning_is_not_the_sealed_one() -> None:
     rehearsal = work(begin(*GREEN))
     say(rehearsal)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -58,7 +59,10 @@ def test_what_was_exported_is_intact_at_the_decision_and_at_the_end(files: dict[
     assert wrong(files, checklist_md=late) == []
 
 
-def test_a_flipped_byte_anywhere_in_the_evidence_shows(files: dict[str, str]) -> None:
+@pytest.mark.security("flipped bits of the exported evidence", promised="the digest says so")
+def test_a_flipped_byte_anywhere_in_the_evidence_shows(
+    files: dict[str, str], record_property: Any
+) -> None:
     whole = files["evidence.json"].encode()
     seal = files["evidence.seal"].encode()
 
@@ -71,6 +75,7 @@ def test_a_flipped_byte_anywhere_in_the_evidence_shows(files: dict[str, str]) ->
         assert any("SHA-256" in said for said in found)
 
     flip()
+    record_property("tried", 150)
 
 
 @pytest.mark.parametrize(

@@ -130,12 +130,15 @@ def test_every_address_is_in_the_matrix() -> None:
     assert {pattern.name for pattern in urls.urlpatterns} == PAGES | ACTIONS.keys()
 
 
+@pytest.mark.security(
+    "every address by every role in every state", promised="right, no row changed"
+)
 @pytest.mark.parametrize("by", ["everything", pytest.param("somebody", marks=pytest.mark.long)])
 @pytest.mark.parametrize("state", STATES)
-def test_no_wrong_answer(state: str, by: str) -> None:
+def test_no_wrong_answer(state: str, by: str, record_property: Any) -> None:
     rehearsal = rehearsal_in(state, by=by)
     visitors = {role: client(role) for role in ROLES}
-    before = everything()
+    before, tried = everything(), 0
     for role, visitor in visitors.items():
         for name, address in addresses(rehearsal):
             if name in ACTIONS and ACTIONS[name] in (ROLES[role] or ()) and VIEW in ROLES[role]:
@@ -143,17 +146,22 @@ def test_no_wrong_answer(state: str, by: str) -> None:
             send = visitor.post if name in ACTIONS else visitor.get
             status = send(address).status_code
             assert status in expected(role, name, state), (role, name, status)
+            tried += 1
         assert everything() == before, role
+    record_property("tried", tried)
 
 
-def test_no_other_method_does_anything() -> None:
+@pytest.mark.security("every other method", promised="405, no row changed")
+def test_no_other_method_does_anything(record_property: Any) -> None:
     rehearsal = rehearsal_in("waiting", by="somebody")
     visitor = client("everything")
-    before = everything()
+    before, tried = everything(), 0
     for name, address in addresses(rehearsal):
         for method in METHODS - {"post" if name in ACTIONS else "get"}:
             assert getattr(visitor, method)(address).status_code == 405, (name, method)
+            tried += 1
     assert everything() == before
+    record_property("tried", tried)
 
 
 def expected(role: str, name: str, state: str) -> set[int]:
@@ -169,6 +177,7 @@ def expected(role: str, name: str, state: str) -> set[int]:
     return {200, 204, 286}
 
 
+@pytest.mark.security("actions without the form's token", promised="403, no row changed")
 @pytest.mark.parametrize("name", ACTIONS)
 def test_an_action_without_the_forms_token_does_nothing(name: str) -> None:
     rehearsal = rehearsal_in("waiting", by="somebody")
@@ -179,6 +188,7 @@ def test_an_action_without_the_forms_token_does_nothing(name: str) -> None:
     assert everything() == before
 
 
+@pytest.mark.security("what does not exist", promised="404, no row changed")
 @pytest.mark.parametrize("name", sorted({*ACTIONS, *PAGES} - {"index", "start", "trends"}))
 def test_what_does_not_exist_is_404_and_no_fault(name: str) -> None:
     rehearsal = rehearsal_in("red", by="somebody")
@@ -220,6 +230,7 @@ TAKEN = {
 """What changes anything in each state, for who may do everything; all else is refused in words."""
 
 
+@pytest.mark.security("every action in every state, own and another's", promised="only what can be")
 @pytest.mark.parametrize("by", ["everything", "somebody"])
 @pytest.mark.parametrize(
     "state", ["red", *(pytest.param(one, marks=pytest.mark.long) for one in TAKEN if one != "red")]

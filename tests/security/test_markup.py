@@ -94,7 +94,12 @@ def test_there_are_two_hundred() -> None:
     assert len(set(VECTORS)) == len(VECTORS)
 
 
-def test_no_vector_becomes_a_part_of_a_page(window: Any) -> None:  # noqa: F811
+@pytest.mark.security(
+    "markup in every text that others write, in a browser",
+    promised="it is shown as text",
+)
+def test_no_vector_becomes_a_part_of_a_page(window: Any, record_property: Any) -> None:  # noqa: F811
+    record_property("tried", len(VECTORS))
     rehearsal = planted()
     at = f"/rehearsal/{rehearsal.number}/"
     opened = window()
@@ -115,8 +120,10 @@ def test_no_vector_becomes_a_part_of_a_page(window: Any) -> None:  # noqa: F811
     assert not [url for url in asked if "harmed" in url or "evil.example" in url]
 
 
+@pytest.mark.security("escape sequences in what a check says", promised="none is kept")
 @pytest.mark.parametrize("place", ["output", "said", "evidence"])
-def test_no_check_steers_a_terminal_or_a_page(place: str) -> None:
+def test_no_check_steers_a_terminal_or_a_page(place: str, record_property: Any) -> None:
+    record_property("tried", len(ANSI))
     made = make_report("A line.")
     report = Report("A line.", made.rehearsal)
     for text in ANSI:
@@ -127,7 +134,9 @@ def test_no_check_steers_a_terminal_or_a_page(place: str) -> None:
         assert all(letter.isprintable() or letter in "\n\t" for letter in told[place]), text
 
 
-def test_no_name_steers_a_terminal() -> None:
+@pytest.mark.security("escape sequences in a name", promised="it is refused")
+def test_no_name_steers_a_terminal(record_property: Any) -> None:
+    record_property("tried", len(ANSI))
     for text in ANSI:
         with pytest.raises(plan.StartError):
             tasks.start("## A\n- [ ] a\n", by=f"somebody {text}", revision="abc")

@@ -62,12 +62,14 @@ def pointed() -> Iterator[tuple[str, list[dict[str, str]]]]:
         yield pointing, asked
 
 
+@pytest.mark.security("a monitor that redirects", promised="it is not followed")
 def test_a_monitor_that_points_elsewhere_is_not_followed(pointed: Any) -> None:
     with pytest.raises(NoAnswer, match="redirect"):
         get_json(f"{pointed[0]}/api/v1/rules", {"Authorization": "Bearer secret"})
     assert pointed[1] == []
 
 
+@pytest.mark.security("a release ticket that redirects", promised="it is not followed")
 @pytest.mark.parametrize("ticket", ["/o/r/issues/1", "/o/r/-/issues/1", "/browse/REL-1"])
 def test_a_ticket_that_points_elsewhere_is_not_followed(ticket: str, pointed: Any) -> None:
     with pytest.raises((ForgeError, HandOver)):
@@ -75,6 +77,7 @@ def test_a_ticket_that_points_elsewhere_is_not_followed(ticket: str, pointed: An
     assert pointed[1] == []
 
 
+@pytest.mark.security("a mail catcher that redirects", promised="it is not followed")
 def test_a_mail_catcher_that_points_elsewhere_is_not_followed(pointed: Any, settings: Any) -> None:
     settings.REHEARSAL = {"MAIL_SEEN_IN": pointed[0] + "/search?query={address}"}
     with pytest.raises(Inconclusive, match="302"):
@@ -82,24 +85,28 @@ def test_a_mail_catcher_that_points_elsewhere_is_not_followed(pointed: Any, sett
     assert pointed[1] == []
 
 
+@pytest.mark.security("a page that redirects", promised="it is not followed")
 def test_a_page_that_points_elsewhere_is_not_followed(pointed: Any) -> None:
     answer = Visitor(pointed[0], {"sessionid": "secret"}, "token", "rehearsal").get("/a")
     assert (answer.status, answer.location) == (302, "/elsewhere")
     assert pointed[1] == []
 
 
+@pytest.mark.security("harmful addresses in settings", promised="they are refused")
 @pytest.mark.parametrize("address", HARMFUL)
 def test_what_is_no_web_address_is_refused_by_the_settings(address: str) -> None:
     for setting in ({"SITE_URL": address}, {"MONITORING": [{"kind": "grafana", "url": address}]}):
         assert conf.read(setting)[1], setting
 
 
+@pytest.mark.security("harmful addresses of tickets", promised="a person attaches the files")
 @pytest.mark.parametrize("address", HARMFUL)
 def test_what_is_no_ticket_is_handed_to_a_person(address: str) -> None:
     with pytest.raises(HandOver):
         forge(address + "/o/r/issues/1", "secret")
 
 
+@pytest.mark.security("tickets without https", promised="no token is sent")
 @pytest.mark.parametrize(
     "address", ["http://office.example/o/r/issues/1", "http://10.0.0.1/o/r/issues/1"]
 )
@@ -108,6 +115,7 @@ def test_a_token_never_goes_unencrypted_to_another_machine(address: str) -> None
         forge(address, "secret")
 
 
+@pytest.mark.security("tickets named to reach elsewhere", promised="they are refused")
 @pytest.mark.parametrize(
     "name", ["../x", "1/../2", "evil.example/a", "@evil", "1?a", "1#a", "%2e%2e", "a\n1"]
 )
@@ -116,6 +124,7 @@ def test_nobody_who_decides_makes_an_address(name: str) -> None:
         decisions.decide(1, "go", by="owner", reason="x", seen="", ticket=name)
 
 
+@pytest.mark.security("modes of folders and files", promised="they are for their user alone")
 def test_what_is_kept_is_for_its_user_alone_whoever_made_the_folder(
     settings: Any, tmp_path: Path
 ) -> None:
