@@ -397,10 +397,17 @@ def release() -> str:
     return revision()
 
 
+def all_settings() -> dict[str, Any]:
+    """Every setting by its name, in order, defaults and those that Django gives up included."""
+    # As `diffsettings` reads them: through `settings` itself, one that is given up is a warning.
+    names = [name for name in dir(settings) if name.isupper()]
+    here: Any = settings
+    return {name: getattr(here._wrapped, name) for name in names}
+
+
 def settings_digest() -> str:
     """A keyed SHA-256 over this process's settings, hexadecimal: it gives no value away."""
-    names = [name for name in dir(settings) if name.isupper()]
-    said = repr([(name, _plain(getattr(settings, name))) for name in names])
+    said = repr([(name, _plain(value)) for name, value in all_settings().items()])
     return salted_hmac("rehearsal.settings", said, algorithm="sha256").hexdigest()
 
 
@@ -438,8 +445,7 @@ def _version(file: Path) -> tuple[Path, int, int]:
 
 @lru_cache(maxsize=1)
 def _redactor(files: tuple[tuple[Path, int, int], ...]) -> Redactor:
-    values = {name: getattr(settings, name) for name in dir(settings) if name.isupper()}
-    said = list(_nested(values))
+    said = list(_nested(all_settings()))
     passwords = [str(entry.get("PASSWORD") or "") for entry in settings.DATABASES.values()]
     for file, *_version in files:
         # Who may not read a file cannot tell what is in it.

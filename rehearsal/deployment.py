@@ -26,7 +26,6 @@ from django.urls import NoReverseMatch, reverse
 
 from rehearsal import checklist, conf
 from rehearsal.checks.environment import mail
-from rehearsal.checks.environment.sink import folder_of_django
 from rehearsal.checks.environment.workers import stays_local
 from rehearsal.routers import KEPT_APPS
 
@@ -202,14 +201,15 @@ def _lines(here: conf.Configuration) -> Found:
             "Where the web server is, is not said: 4.1 to 4.3 can ask for no page.",
             "Name its address in REHEARSAL['SITE_URL'].",
         )
-    route = mail.route()
-    if not mail.leads_nowhere(route, here.mail_sinks):
+    routes = mail.routes().values()
+    ways = [mail.leads(one) for one in routes if not mail.leads_nowhere(one, here.mail_sinks)]
+    if ways:
         yield (
             "022",
-            f"Mail would go {mail.leads(route)}: 1.2 and 4.4 refuse to run beside real people.",
-            "Set an EMAIL_BACKEND that captures, or name its server in REHEARSAL['MAIL_SINKS'].",
+            f"Mail would go {', '.join(ways)}: 1.2 and 4.4 refuse to run beside real people.",
+            "Set mail backends that capture, or name their servers in REHEARSAL['MAIL_SINKS'].",
         )
-    elif not here.mail_seen_in and not folder_of_django():
+    elif not here.mail_seen_in and not mail.folder():
         yield (
             "023",
             "Where captured mail can be seen, is not said: 4.4 is inconclusive.",

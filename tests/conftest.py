@@ -18,9 +18,10 @@ from rehearsal import broker, tasks
 from rehearsal.conf import configuration
 from rehearsal.models import CheckItem, Rehearsal
 from tests import fuzzing
+from tests.mailers import mail_by
 from tests.standin import site
 
-__all__ = ["fuzzing", "site"]  # it registers the profile that --hypothesis-profile names
+__all__ = ["fuzzing", "mail_by", "site"]  # it registers the profile that --hypothesis-profile names
 
 T = TypeVar("T")
 TOGETHER = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.conf import settings
 from django.core.checks import Warning, run_checks
 from django.test import override_settings
 
+from tests.mailers import CONSOLE, SMTP
 from tests.test_other_project import FILES
 
 MIDDLEWARE = ["rehearsal.middleware.RestoreMiddleware"]
@@ -83,14 +85,6 @@ def test_where_nothing_is_rehearsed_nothing_is_lacking() -> None:
         ({}, {"OWNERS": []}, "W028", "7.2 is inconclusive"),
         ({}, {"TICKET": ""}, "W029", "7.3 is left to a person"),
         ({}, {"SITE_URL": ""}, "W021", "4.1 to 4.3 can ask for no page"),
-        (
-            {"EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend"},
-            {}, "W022", "to the SMTP server localhost:25",
-        ),
-        (
-            {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"},
-            {"MAIL_SEEN_IN": ""}, "W023", "4.4 is inconclusive",
-        ),
     ],
 )  # fmt: skip
 def test_what_is_missing_is_told(
@@ -99,6 +93,18 @@ def test_what_is_missing_is_told(
     told = found(REHEARSAL=complete(root, **setting), **{"MIDDLEWARE": MIDDLEWARE, **changed})
     assert set(told) == ({expected} if expected else set())
     assert says in told.get(expected, "")
+
+
+@pytest.mark.django_db(databases=["default", "rehearsal"])
+def test_mail_that_reaches_people_or_is_seen_nowhere_is_told(
+    root: Path, mail_by: Callable[..., None]
+) -> None:
+    mail_by(SMTP, host="localhost")
+    told = found(REHEARSAL=complete(root), MIDDLEWARE=MIDDLEWARE)
+    assert set(told) == {"W022"} and "to the SMTP server localhost:25" in told["W022"]
+    mail_by(CONSOLE)
+    told = found(REHEARSAL=complete(root, MAIL_SEEN_IN=""), MIDDLEWARE=MIDDLEWARE)
+    assert set(told) == {"W023"} and "4.4 is inconclusive" in told["W023"]
 
 
 @pytest.mark.django_db(databases=["default", "rehearsal"])

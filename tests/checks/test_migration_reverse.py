@@ -13,6 +13,7 @@ from django.db import migrations as django
 
 from demo import servers
 from rehearsal.databases.migrations import reversible
+from tests import mailers
 from tests.checks.host import Answer, Host
 from tests.checks.planted import APPLY, NAME, Planted, chosen, on_postgresql, plant, sql
 from tests.databases.test_replacement import databases, execute
@@ -184,7 +185,8 @@ def test_the_way_back_reaches_no_other_database(audited: Host) -> None:
     assert "audit_entry" in tables(audited.path / "audit.sqlite3.rehearsal-1-scratch-0")
 
 
-def test_what_the_copys_migrations_send_reaches_nobody(audited: Host) -> None:
+@pytest.mark.parametrize("way", mailers.WAYS)
+def test_what_the_copys_migrations_send_reaches_nobody(audited: Host, way: str) -> None:
     send = """
 from celery import current_app
 from django.core.mail import send_mail
@@ -199,14 +201,13 @@ class Migration(migrations.Migration):
     audited.write("audit/migrations/0002_back.py", send)
     audited.write("host/__init__.py", "from host.celery import app as celery_app\n")
     settings = (audited.path / "host" / "settings.py").read_text()
-    mail = """
-EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
-EMAIL_FILE_PATH = HERE / "mail"
+    mail = mailers.said(way, mailers.FILES, file_path=str(audited.path / "mail"))
+    queue = """
 CELERY_BROKER_URL = "filesystem://"
 CELERY_BROKER_TRANSPORT_OPTIONS = dict.fromkeys(
     ("data_folder_in", "data_folder_out", "control_folder"), str(HERE / "broker"))
 """
-    audited.write("host/sending.py", settings + mail)
+    audited.write("host/sending.py", settings + mailers.as_text(mail) + queue)
     answer = json.loads(audited.manage(*QUESTION, "--settings=host.sending"))
     assert [one["name"] for one in answer["reversed"]] == ["audit.0002_back", "audit.0001_initial"]
     assert not (audited.path / "mail").exists() and not (audited.path / "broker").exists()

@@ -38,6 +38,8 @@ def connected(url: str) -> Iterator[None]:
         yield
     finally:
         connections[ALIAS].close()
+        if (kept := connections[ALIAS].connection) is not None:
+            kept.close()  # Django keeps a database in memory open
         del connections[ALIAS]
         del connections.settings[ALIAS]
 

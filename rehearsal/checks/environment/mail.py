@@ -1,20 +1,97 @@
-"""Where a process's mail would go, and whether anybody would get it."""
+"""Where a process's mail would go, and whether anybody would get it.
+
+Since Django 6.1 a project has as many mailers as its setting `MAILERS` names; before, and without
+that setting, it has one, by `EMAIL_BACKEND` and its like.
+"""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Mapping
+from typing import Any
 
 from django.conf import settings
-from django.core.mail.backends import console, dummy, locmem, smtp
+from django.core import mail
+from django.core.mail.backends import console, dummy, filebased, locmem, smtp
 from django.utils.module_loading import import_string
+
+from rehearsal.conf import all_settings
 
 CAPTURING = (console.EmailBackend, dummy.EmailBackend, locmem.EmailBackend)
 """Backends that send nothing; the one that writes files is a kind of console."""
+SMTP = "django.core.mail.backends.smtp.EmailBackend"
+DUMMY = "django.core.mail.backends.dummy.EmailBackend"
+NO_MAILER = {"backend": "MAILERS, which names no such mailer", "captures": "yes"}
+KNOWS_MAILERS = hasattr(mail, "mailers")
+"""Whether this is Django 6.1 or newer."""
 
 
-def route() -> dict[str, str]:
-    """Where this process's mail goes: its backend, and the SMTP server of one that has one."""
-    return route_of(str(settings.EMAIL_BACKEND), f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}")
+def has_mailers() -> bool:
+    """Whether the project's mail goes as its setting `MAILERS` says."""
+    return KNOWS_MAILERS and hasattr(settings, "MAILERS")
+
+
+def mailers() -> dict[str, tuple[str, dict[str, Any]]]:
+    """The backend's dotted path and the options of each of the project's mailers, by its alias."""
+    said = all_settings()
+    if has_mailers():
+        return {
+            alias: (str(one.get("BACKEND", SMTP)), dict(one.get("OPTIONS", {})))
+            for alias, one in said["MAILERS"].items()
+        }
+    options = {"host": said["EMAIL_HOST"], "port": said["EMAIL_PORT"]}
+    options["file_path"] = said.get("EMAIL_FILE_PATH")
+    return {"default": (str(said["EMAIL_BACKEND"]), options)}
+
+
+def routes() -> dict[str, dict[str, str]]:
+    """Where this process's mail goes, by mailer: its backend, and the server of one of SMTP."""
+    found = {}
+    for alias, (backend, options) in mailers().items():
+        usual = 465 if options.get("use_ssl") else 587 if options.get("use_tls") else 25
+        server = f"{options.get('host', '')}:{options.get('port') or usual}"
+        found[alias] = route_of(backend, server)
+    return found or {"default": NO_MAILER}
+
+
+def default_mailer() -> Any:
+    """What sends this process's mail where nothing else is named: a backend of Django's kind."""
+    return mail.mailers.default if KNOWS_MAILERS else mail.get_connection()
+
+
+def by_sender(who: str, said: object) -> dict[str, Mapping[str, str]]:
+    """The `routes` that a process named of itself, by words for it and its mailer.
+
+    What is not of that shape, as another release's answer may be, is a way that nobody knows.
+    """
+    if not isinstance(said, Mapping) or not said:
+        return {who: {}}
+    return {
+        who if alias == "default" else f"{who}, by {alias},": one
+        if isinstance(one, Mapping)
+        else {}
+        for alias, one in said.items()
+    }
+
+
+def folder() -> str:
+    """Where Django writes mail into files, if this is how it is captured; else empty."""
+    for backend, options in mailers().values():
+        found = import_string(backend)
+        if isinstance(found, type) and issubclass(found, filebased.EmailBackend):
+            return str(options.get("file_path") or "")
+    return ""
+
+
+def send_nothing() -> None:
+    """Let no mail leave this process, whichever mailer it is given to."""
+    here: Any = settings
+    if has_mailers():
+        here.MAILERS = dict.fromkeys(here.MAILERS, {"BACKEND": DUMMY})
+    else:
+        with warnings.catch_warnings():  # of a setting that Django gives up
+            warnings.simplefilter("ignore", PendingDeprecationWarning)
+            here.EMAIL_BACKEND = DUMMY
 
 
 def route_of(said: str, server: str) -> dict[str, str]:

@@ -23,10 +23,10 @@ def prove_captured(report: Report, app: Celery, undone: str = "nothing was resto
     Inconclusive where a worker is there and does not say; both add what was left `undone` for it.
     """
     found = survey(report, app, queues=())
-    routes: dict[str, Mapping[str, str]] = {"this process": mail.route()}
+    routes = mail.by_sender("this process", mail.routes())
     for node, answers in found.answers.items():
         for answer in answers:
-            routes[node] = answer.get("mail") or {}
+            routes |= mail.by_sender(node, answer.get("mail"))
     judge(report, routes, dict(found.silent), undone)
 
 

@@ -7,12 +7,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from django.conf import settings
-from django.core.mail.backends.filebased import EmailBackend
 from django.utils.crypto import get_random_string
-from django.utils.module_loading import import_string
 
 from rehearsal.checks.base import Inconclusive
+from rehearsal.checks.environment import mail
 from rehearsal.checks.opener import OPENER
 from rehearsal.conf import configuration
 
@@ -33,7 +31,7 @@ class Sink:
 
     def __init__(self, since: float) -> None:
         self._since = since
-        self.how = configuration().mail_seen_in or folder_of_django()
+        self.how = configuration().mail_seen_in or mail.folder()
         if not self.how:
             raise Inconclusive(f"Captured mail cannot be seen: {REMEDY}.")
         if self._is_address and "{address}" not in self.how:
@@ -91,13 +89,3 @@ class Sink:
 def _to(address: str) -> re.Pattern[str]:
     """The header of a message to that address; in a log file, the line's own head is before it."""
     return re.compile(rf"^(?:.*[\]|:>-] +)?To: .*{re.escape(address)}", re.MULTILINE)
-
-
-def folder_of_django() -> str:
-    """Where Django writes mail into files, if this is how it is captured; else empty."""
-    backend = import_string(settings.EMAIL_BACKEND)
-    is_filebased = isinstance(backend, type) and issubclass(backend, EmailBackend)
-    return str(getattr(settings, "EMAIL_FILE_PATH", "") or "") if is_filebased else ""
-
-
-__all__ = ["Sink", "folder_of_django"]

@@ -77,7 +77,7 @@ def who(node: str, nonce: str, keys: Sequence[str] = ()) -> dict[str, Any]:
         "database": identity_or_error(),
         "release": release(),
         "holds": held(keys, nonce),
-        "mail": mail.route(),
+        "mail": mail.routes(),
     }
 
 

@@ -14,6 +14,7 @@ import re
 import socket
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -55,13 +56,21 @@ class Site:
     """The project's site in this process, as one account sees it."""
 
     def __init__(self, username: str) -> None:
-        from django.conf import settings
+        from django.conf import settings as configured
         from django.contrib.auth import get_user_model
+        from django.core import mail
         from django.db import DEFAULT_DB_ALIAS, connections
 
+        settings: Any = configured
         self.settings = settings
         # Pages are looked at; whoever would get mail by that gets none.
-        settings.EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+        dummy = "django.core.mail.backends.dummy.EmailBackend"
+        if hasattr(mail, "mailers") and hasattr(settings, "MAILERS"):  # since Django 6.1
+            settings.MAILERS = dict.fromkeys(settings.MAILERS, {"BACKEND": dummy})
+        else:
+            with warnings.catch_warnings():  # of a setting that Django gives up
+                warnings.simplefilter("ignore", PendingDeprecationWarning)
+                settings.EMAIL_BACKEND = dummy
         self.connection = connections[DEFAULT_DB_ALIAS]
         at = self.connection.settings_dict
         self.database = " ".join(str(at.get(key, "")) for key in ("NAME", "HOST", "PORT")).strip()

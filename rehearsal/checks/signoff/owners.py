@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.core.mail import EmailMessage, get_connection
+from django.core.exceptions import ImproperlyConfigured
+from django.core.mail import EmailMessage
 from django.core.mail.backends.smtp import EmailBackend
 from django.utils.module_loading import import_string
 
@@ -20,7 +21,6 @@ from rehearsal.checks.environment import mail
 from rehearsal.checks.signoff.outcome import Outcome
 from rehearsal.conf import configuration
 
-SMTP = "django.core.mail.backends.smtp.EmailBackend"
 SECONDS = 30
 """How long a mail server may take for an answer."""
 
@@ -113,10 +113,11 @@ def _mailed(
     try:
         connection.open()
         for owner in owners:  # one at a time, so that a refusal is known by its owner
-            mailed = EmailMessage(subject, body, sender, [owner], connection=connection)
+            mailed = EmailMessage(subject, body, sender, [owner])
             mailed.attach("checklist.md", attached, "text/markdown")
             try:
-                answers[owner] = None if mailed.send() == 1 else "the backend sent nothing"
+                sent = connection.send_messages([mailed])
+                answers[owner] = None if sent == 1 else "the backend sent nothing"
             except (SMTPException, OSError, ValueError) as error:
                 answers[owner] = _said(error)
     except (SMTPException, OSError) as error:
@@ -132,28 +133,40 @@ def _connection() -> tuple[Any, str]:
     given = dict(configuration().owners_mail)
     sender = str(given.pop("FROM", settings.DEFAULT_FROM_EMAIL))
     if given:
-        backend = str(given.pop("BACKEND", SMTP))
+        backend = str(given.pop("BACKEND", mail.SMTP))
         route = mail.route_of(backend, f"{given.get('HOST', '')}:{given.get('PORT', 25)}")
         sinks: tuple[str, ...] = ()  # a way that was given for the owners leads to them
     else:
-        backend, route = settings.EMAIL_BACKEND, mail.route()
+        route = mail.routes().get("default", mail.NO_MAILER)
         sinks = configuration().mail_sinks
     if nowhere := mail.leads_nowhere(route, sinks):
         raise Inconclusive(
             f"Mail reaches nobody from here ({nowhere}), so no owner was told: give them a way of "
             "their own in REHEARSAL['OWNERS_MAIL'], such as {'HOST': 'smtp.example.org'}."
         )
+    connection = _given(backend, given) if given else mail.default_mailer()
+    if isinstance(connection, EmailBackend) and not connection.timeout:
+        connection.timeout = SECONDS
+    return connection, sender
+
+
+def _given(backend: str, given: Mapping[str, Any]) -> Any:
     options = {name.lower(): value for name, value in given.items()}
     found = import_string(backend)
     if isinstance(found, type) and issubclass(found, EmailBackend):
-        options.setdefault("timeout", settings.EMAIL_TIMEOUT or SECONDS)
-        if given:
-            if not given.get("HOST"):
-                raise Inconclusive("REHEARSAL['OWNERS_MAIL'] names no HOST: no owner was told.")
-            # What is left out would be staging's own, its password included.
-            options = {"port": 25, "username": "", "password": "", **options}
-            options = {"use_tls": False, "use_ssl": False, **options}
-    return get_connection(backend, fail_silently=False, **options), sender
+        if not given.get("HOST"):
+            raise Inconclusive("REHEARSAL['OWNERS_MAIL'] names no HOST: no owner was told.")
+        # What is left out would be staging's own, its password included.
+        options = {"port": 25, "username": "", "password": "", **options}
+        options = {"use_tls": False, "use_ssl": False, **options}
+    if not mail.KNOWS_MAILERS:
+        return found(**options)
+    try:
+        return found(alias="owners", **options)
+    except ImproperlyConfigured as error:
+        raise Inconclusive(
+            f"REHEARSAL['OWNERS_MAIL'] cannot be used ({error}): correct it; no owner was told."
+        ) from None
 
 
 def _said(error: Exception) -> str:

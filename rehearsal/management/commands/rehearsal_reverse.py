@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from celery import current_app
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections
 
+from rehearsal.checks.environment import mail
 from rehearsal.databases import absent, identity, migrations, replacement
 from rehearsal.management.commands.rehearsal_identity import write
 
@@ -43,7 +43,7 @@ class Command(BaseCommand):
             copied = alias == database or str(said["NAME"]) == way.target.name
             said |= scratch if copied else {"ENGINE": absent.__name__, "OPTIONS": {}}
         # What a migration sends was sent once already, and the copy holds restored people.
-        settings.EMAIL_BACKEND = "django.core.mail.backends.dummy.EmailBackend"
+        mail.send_nothing()
         current_app.conf.update(broker_url="memory://", broker_write_url="memory://")
         found = identity(database)["name"]
         if found != at.name:

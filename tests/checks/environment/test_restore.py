@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.hashers import check_password
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import CommandError, call_command
 from django.db import connections
+from django.test import override_settings
 
 from rehearsal import decisions, tasks
+from rehearsal.checks.base import Failed
 from rehearsal.checks.environment import mail, restore
+from rehearsal.checks.environment.outbound import judge
 from rehearsal.databases import replacement, snapshots
 from rehearsal.databases.address import Address, AddressError, of
 from rehearsal.databases.replacement.postgresql import PostgreSQLReplacement
 from rehearsal.middleware import restoring
 from rehearsal.models import CheckItem
 from tests.checks.environment.conftest import PASSWORD, held, measured, perform
+from tests.checks.projects import make_report
 from tests.conftest import statuses, wait_for
 from tests.databases.test_replacement import address, content, databases, execute
 from tests.databases.test_snapshots import mutated, vouch
+from tests.mailers import CONSOLE, SMTP
 from tests.test_views import at, begin, said, signed_in, work
 
 SESSION_USER = 3
@@ -97,10 +104,11 @@ def test_planted_reset_among_ten_thousand_is_named(pair: tuple[Address, Address]
     assert content("office_staging") == "old"
 
 
-def test_mail_that_could_reach_people(pair: tuple[Address, Address], settings: object) -> None:
+def test_mail_that_could_reach_people(
+    pair: tuple[Address, Address], settings: object, mail_by: Callable[..., None]
+) -> None:
     perform("Snapshot")
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"  # type: ignore[attr-defined]
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "smtp.example.org", 25  # type: ignore[attr-defined]
+    mail_by(SMTP, host="smtp.example.org", port=25)
     status, told, _ = perform("Restore")
     assert status == "failed"
     assert "this process would mail to the SMTP server smtp.example.org:25" in told
@@ -127,10 +135,48 @@ def test_where_mail_leads(route: dict[str, str], sinks: tuple[str, ...], capture
     assert bool(mail.leads_nowhere(route, sinks)) is captured
 
 
-def test_own_route(settings: object) -> None:
-    assert mail.route()["captures"] == "yes"  # pytest-django's memory
-    settings.EMAIL_BACKEND = "no.such.Backend"  # type: ignore[attr-defined]
-    assert "cannot be imported" in mail.leads(mail.route())
+def test_own_route(mail_by: Callable[..., None]) -> None:
+    assert mail.routes()["default"]["captures"] == "yes"  # pytest-django's memory
+    mail_by("no.such.Backend")
+    assert "cannot be imported" in mail.leads(mail.routes()["default"])
+
+
+@pytest.mark.parametrize(
+    ("mailers", "servers"),
+    [
+        ({}, {"default": None}),
+        ({"default": {"OPTIONS": {"host": "a"}}}, {"default": "a:25"}),
+        ({"default": {"OPTIONS": {"host": "a", "use_tls": True}}}, {"default": "a:587"}),
+        ({"default": {"OPTIONS": {"host": "a", "use_ssl": True}}}, {"default": "a:465"}),
+        (
+            {"default": {"BACKEND": CONSOLE}, "bulk": {"OPTIONS": {"host": "a", "port": 26}}},
+            {"default": None, "bulk": "a:26"},
+        ),
+    ],
+)
+def test_each_mailer_is_a_way(
+    mailers: dict[str, Any], servers: dict[str, str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Also where this Django does not know the setting yet.
+    monkeypatch.setattr(mail, "KNOWS_MAILERS", True)
+    with override_settings(MAILERS=mailers):
+        found = mail.routes()
+        mail.send_nothing()
+        assert all(mail.leads_nowhere(one, ()) for one in mail.routes().values())
+    assert {alias: one.get("server") for alias, one in found.items()} == servers
+
+
+def test_a_mailer_beside_the_default_one_is_named() -> None:
+    captured = {"backend": CONSOLE, "captures": "yes"}
+    open_way = {"backend": SMTP, "server": "a:25"}
+    report = make_report("A line.")
+    routes = mail.by_sender("a worker", {"default": captured, "bulk": open_way})
+    with pytest.raises(Failed, match="a worker, by bulk, would mail to the SMTP server a:25"):
+        judge(report, routes, {})
+    # As a worker of an earlier release answers, whatever that means here.
+    for answer in (captured, {}, None, "no mail"):
+        with pytest.raises(Failed, match="would mail by an unknown way"):
+            judge(report, mail.by_sender("a worker", answer), {})
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import http.server
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ import pytest
 from django.core import mail
 
 from rehearsal.checks.base import Inconclusive
+from rehearsal.checks.environment.mail import default_mailer
 from rehearsal.checks.environment.sink import Sink
+from tests.mailers import FILES
 
 ADDRESS = "someone-4711@rehearsal-check.invalid"
 OTHER = "nobody@example.invalid"
@@ -33,14 +35,14 @@ def seen_in(settings: Any) -> Any:
     return name
 
 
-def test_the_files_of_django_need_not_be_named(settings: Any, tmp_path: Path) -> None:
-    settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
-    settings.EMAIL_FILE_PATH = tmp_path / "mail"
+def test_the_files_of_django_need_not_be_named(
+    mail_by: Callable[..., None], tmp_path: Path
+) -> None:
+    mail_by(FILES, file_path=str(tmp_path / "mail"))
     sink = Sink(since=time.time())
-    with mail.get_connection(settings.EMAIL_BACKEND) as connection:
+    with default_mailer() as connection:
         for to in ([ADDRESS], [ADDRESS], [OTHER, f"x{ADDRESS}"]):
-            message = mail.EmailMessage("Of you", f"Not To: {OTHER}", to=to, connection=connection)
-            message.send()
+            connection.send_messages([mail.EmailMessage("Of you", f"Not To: {OTHER}", to=to)])
     assert sink.count([ADDRESS]) == {ADDRESS: 3}
     assert sink.count([OTHER, "else@example.invalid"]) == {OTHER: 1, "else@example.invalid": 0}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,8 @@ from rehearsal.checks.performance.sessions import compare_trees, session
 from rehearsal.checks.performance.sides import CannotRun, side, tree_of
 from rehearsal.checks.performance.statistics import Change
 from rehearsal.observed import PageName
-from tests.checks.performance.shop import MORE_QUERIES, VIEWS, Shop
+from tests import mailers
+from tests.checks.performance.shop import MORE_QUERIES, SETTINGS, VIEWS, Shop
 from tests.checks.projects import make_report
 
 ITEMS = PageName.read("/items/")
@@ -36,13 +38,31 @@ def test_a_page_is_profiled_as_the_account_sees_it_and_nothing_it_writes_stays(s
             this.profile(PageName.read("/broken/"))
         with pytest.raises(CannotRun, match="answers 404"):
             this.block(PageName.read("/missing/"), 3)
-    with sqlite3.connect(shop.path / "shop.sqlite3") as connection:
+    with closing(sqlite3.connect(shop.path / "shop.sqlite3")) as connection:
         counts = [
             connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
             for table in ("goods_item", "django_session")
         ]
-    connection.close()
     assert counts == [200, 0]
+
+
+@pytest.mark.parametrize("way", mailers.WAYS)
+def test_a_page_that_mails_reaches_nobody(shop: Shop, way: str) -> None:
+    files = mailers.said(way, mailers.FILES, file_path=str(shop.path / "mail"))
+    own = SETTINGS % {"database": shop.path / "shop.sqlite3"}
+    shop.write("src/shop/settings.py", own + mailers.as_text(files))
+    mails = """
+from django.core.mail import send_mail
+def items(request):
+    return HttpResponse(str(send_mail("a", "b", "c@example.org", ["d@example.org"])))
+"""
+    shop.write("src/goods/views.py", VIEWS + mails)
+    with (
+        override_settings(REHEARSAL=shop.setting()),
+        side(shop.path, "this", make_report("A line.")) as this,
+    ):
+        this.profile(ITEMS)
+    assert not (shop.path / "mail").exists()
 
 
 def test_a_query_for_each_row_is_named_by_its_sql(shop: Shop) -> None:

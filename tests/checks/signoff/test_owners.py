@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email import message_from_bytes
 from email.policy import default
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -17,6 +17,7 @@ from aiosmtpd.controller import Controller
 from rehearsal.checks.base import Exports, Failed, Inconclusive, Rehearsed, Report
 from rehearsal.checks.signoff import OwnersTold
 from tests.checks.signoff.site import free_port
+from tests.mailers import CONSOLE, SMTP
 
 PASSED = {"ref": "1.1", "text": "One.", "status": "passed", "summary": "Seen.", "waiver": None,
           "evidence": {"regressions": ["calendar: 19 to 25 queries"]}}  # fmt: skip
@@ -127,10 +128,11 @@ def test_a_server_that_is_away_tells_nobody(settings: Any) -> None:
         run(told())
 
 
-def test_the_environments_own_password_goes_to_no_other_server(sink: Sink, settings: Any) -> None:
+def test_the_environments_own_password_goes_to_no_other_server(
+    sink: Sink, mail_by: Callable[..., None]
+) -> None:
     # The sink offers no login: whoever tries one fails.
-    settings.EMAIL_HOST_USER, settings.EMAIL_HOST_PASSWORD = "staging", "of-staging-alone"
-    settings.EMAIL_USE_TLS = True
+    mail_by(SMTP, host="a", username="staging", password="of-staging-alone", use_tls=True)
     assert run(told()).said == "2 owners were told: green."
 
 
@@ -143,7 +145,7 @@ def test_the_environments_own_password_goes_to_no_other_server(sink: Sink, setti
         (
             {
                 "OWNERS": ["a@example.org"],
-                "OWNERS_MAIL": {"BACKEND": "django.core.mail.backends.console.EmailBackend"},
+                "OWNERS_MAIL": {"BACKEND": CONSOLE},
             },
             "Mail reaches nobody from here",
         ),
@@ -157,9 +159,20 @@ def test_told_is_only_who_can_be_reached(
         run(told())
 
 
-def test_the_environments_own_sink_reaches_no_owner(settings: Any) -> None:
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST = "sink.example.org"
+def test_the_environments_own_server_is_used_where_none_is_given(
+    sink: Sink, settings: Any, mail_by: Callable[..., None]
+) -> None:
+    given = settings.REHEARSAL["OWNERS_MAIL"]
+    mail_by(SMTP, host=given["HOST"], port=given["PORT"])
+    settings.REHEARSAL = {**settings.REHEARSAL, "OWNERS_MAIL": {"FROM": given["FROM"]}}
+    assert run(told()).said == "2 owners were told: green."
+    assert len(sink.mail) == 2
+
+
+def test_the_environments_own_sink_reaches_no_owner(
+    settings: Any, mail_by: Callable[..., None]
+) -> None:
+    mail_by(SMTP, host="sink.example.org")
     settings.REHEARSAL = {
         **settings.REHEARSAL,
         "OWNERS": ["a@example.org"],
