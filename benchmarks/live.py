@@ -351,10 +351,10 @@ async def viewers(way: str, address: str, number: int, count: int) -> list[dict[
     return await asyncio.gather(*(one(address, number) for _ in range(count)))
 
 
-def request(path: str) -> bytes:
+def request(path: str, more: str = "") -> bytes:
     return (
         f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nHX-Request: true\r\n"
-        f"Cookie: {os.environ['VIEWER_COOKIE']}\r\n\r\n"
+        f"Cookie: {os.environ['VIEWER_COOKIE']}{more}\r\n\r\n"
     ).encode()
 
 
@@ -382,21 +382,23 @@ async def polled(address: str, number: int) -> dict[int, float]:
     at = urlsplit(address)
     await asyncio.sleep(random.uniform(0, 1))
     arrivals: dict[int, float] = {}
-    seen, elapsed, pause = 0, 0, 1.0
+    seen, elapsed, pause, given = 0, 0, 1.0, ""
     while True:
         began = time.monotonic()
         reader, writer = await asyncio.open_connection(at.hostname, at.port, limit=2**20)
-        writer.write(request(f"/rehearsal/{number}/rows/?seen={seen}&elapsed={elapsed}"))
-        answer = (await reader.read()).decode()
+        writer.write(request(f"/rehearsal/{number}/rows/?seen={seen}&elapsed={elapsed}", given))
+        answer = await reader.read()
         writer.close()
-        status = answer.split(" ", 2)[1]
-        if status in {"200", "286"}:
-            seen = int(re.search(r'name="seen" value="(\d+)"', answer)[1])  # type: ignore[index]
-            elapsed = int(re.search(r'name="elapsed" value="(\d+)"', answer)[1])  # type: ignore[index]
+        status = answer[9:12]
+        if cookie := re.search(rb"\r\nSet-Cookie: ([^;]+);", answer):
+            given = f"; {cookie[1].decode()}"
+        if status in {b"200", b"286"}:
+            seen = int(re.search(rb'name="seen" value="(\d+)"', answer)[1])  # type: ignore[index]
+            elapsed = int(re.search(rb'name="elapsed" value="(\d+)"', answer)[1])  # type: ignore[index]
             arrivals.setdefault(seen, time.time())
-        if again := re.search(r'hx-trigger="every (\d+)s"', answer):
+        if again := re.search(rb'hx-trigger="every (\d+)s"', answer):
             pause = float(again[1])
-        if status == "286":
+        if status == b"286":
             return arrivals
         await asyncio.sleep(max(0.0, pause - (time.monotonic() - began)))
 

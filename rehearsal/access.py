@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import random
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, cast
 
+from django.conf import settings
 from django.contrib.auth.views import redirect_to_login
+from django.core.signing import BadSignature, Signer
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -20,8 +24,13 @@ from rehearsal.conf import configuration
 logger = logging.getLogger(__name__)
 
 RESULTS = "django_celery_results"
+LATELY = "rehearsal_lately"
+"""The cookie that says what its session was permitted a moment ago."""
+LATELY_SECONDS = 30
+"""After which it is worth nothing."""
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponse]
+Watched = Callable[[HttpRequest, int, frozenset[str]], HttpResponse]
 
 
 def permitted(*names: str) -> Callable[[View[P]], View[P]]:
@@ -29,19 +38,86 @@ def permitted(*names: str) -> Callable[[View[P]], View[P]]:
     needed = [f"rehearsal.{name}" for name in ("view_rehearsal", *names)]
 
     def decorate(view: View[P]) -> View[P]:
-        @never_cache
         @wraps(view)
         def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
-            try:
-                return _refusal(request, needed) or view(request, *args, **kwargs)
-            except (OperationalError, InterfaceError):
-                # The project's database is away for a moment when a rehearsal restores it.
-                logger.warning("A database cannot be reached", exc_info=True)
-                return _unavailable(request)
+            return _refusal(request, needed) or view(request, *args, **kwargs)
 
-        return cast(View[P], guarded)
+        return _patient(cast(View[P], guarded))
 
     return decorate
+
+
+def permitted_lately(view: Watched) -> View[[int]]:
+    """As `permitted()` for a view that is asked again and again: whoever was let in to a rehearsal
+    is not looked up anew for LATELY_SECONDS. The view is told what the person may do.
+
+    A signed cookie says so, which only the address that was asked is sent. It is worth nothing
+    without the session's own cookie, nor for another rehearsal: both are what it is signed with.
+    """
+
+    @permitted()
+    def looked_up(request: HttpRequest, number: int) -> HttpResponse:
+        names = allowed(request)
+        response = view(request, number, names)
+        _remember(request, response, number, names)
+        return response
+
+    @_patient
+    @wraps(view)
+    def guarded(request: HttpRequest, number: int) -> HttpResponse:
+        names = _remembered(request, number)
+        return looked_up(request, number) if names is None else view(request, number, names)
+
+    return guarded
+
+
+def _patient(view: View[P]) -> View[P]:
+    @never_cache
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        try:
+            return view(request, *args, **kwargs)
+        except (OperationalError, InterfaceError):
+            # The project's database is away for a moment when a rehearsal restores it.
+            logger.warning("A database cannot be reached", exc_info=True)
+            return _unavailable(request)
+
+    return cast(View[P], guarded)
+
+
+def _signer(request: HttpRequest, number: int) -> Signer | None:
+    # Who signs in by other means than a session is looked up each time.
+    session = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    return Signer(salt=f"{__name__}.lately:{number}:{session}") if session else None
+
+
+def _remember(
+    request: HttpRequest, response: HttpResponse, number: int, names: frozenset[str]
+) -> None:
+    if signer := _signer(request, number):
+        # Not all at the same moment, whose first look was at the same: after a restart.
+        seconds = LATELY_SECONDS * random.uniform(0.5, 1)  # noqa: S311
+        response.set_cookie(
+            LATELY,
+            signer.sign(".".join([str(int(time.time() + seconds)), *sorted(names)])),
+            max_age=LATELY_SECONDS,
+            path=request.path,
+            secure=settings.SESSION_COOKIE_SECURE,
+            httponly=True,
+            samesite="Strict",
+        )
+
+
+def _remembered(request: HttpRequest, number: int) -> frozenset[str] | None:
+    """What the person was permitted lately; None when that is to be looked up."""
+    said, signer = request.COOKIES.get(LATELY), _signer(request, number)
+    if not (said and signer):
+        return None
+    try:
+        until, *names = signer.unsign(said).split(".")
+    except BadSignature:
+        return None
+    return frozenset(names) if time.time() < int(until) else None
 
 
 def may(request: HttpRequest) -> dict[str, bool]:
@@ -53,6 +129,11 @@ def may(request: HttpRequest) -> dict[str, bool]:
         "decide": request.user.has_perm("rehearsal.decide_rehearsal"),
         "trace": request.user.is_staff and request.user.has_perm(f"{RESULTS}.view_taskresult"),
     }
+
+
+def allowed(request: HttpRequest) -> frozenset[str]:
+    """The words of what the person may do."""
+    return frozenset(word for word, yes in may(request).items() if yes)
 
 
 def from_htmx(request: HttpRequest) -> bool:
@@ -81,4 +162,4 @@ def _unavailable(request: HttpRequest) -> HttpResponse:
     return HttpResponse(html, status=503, headers={"Retry-After": "3"})
 
 
-__all__ = ["RESULTS", "from_htmx", "may", "permitted"]
+__all__ = ["RESULTS", "allowed", "from_htmx", "may", "permitted", "permitted_lately"]

@@ -7,9 +7,7 @@ same and may do the same.
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +19,7 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
 from rehearsal import page, tasks, trends
-from rehearsal.access import RESULTS, may
+from rehearsal.access import RESULTS
 from rehearsal.checks.base import BindingError
 from rehearsal.decision import Decision
 
@@ -43,15 +41,15 @@ class View:
     zone: str
 
     @classmethod
-    def of_request(cls, request: HttpRequest, number: int) -> View:
-        """The view of who asks for what is new."""
+    def of_request(cls, request: HttpRequest, number: int, may: frozenset[str]) -> View:
+        """The view of who asks for what is new, and may do what `may` names."""
         # A browser that lost its stream says what it heard last.
         seen = request.headers.get("Last-Event-ID") or request.GET.get("seen")
         return cls(
             number,
             whole(seen, missing=-1),
             request.GET.get("of", ""),
-            frozenset(name for name, yes in may(request).items() if yes),
+            may,
             translation.get_language() or "",
             timezone.get_current_timezone_name(),
         )
@@ -66,21 +64,17 @@ class Sent:
     live: bool
 
 
-def fragment(
-    view: View, *, streamed: bool, pause: int = 0, overview: page.Overview | None = None
-) -> Sent | None:
+def fragment(view: View, *, streamed: bool, pause: int = 0) -> Sent | None:
     """What is new for a view; None when there is nothing by that name any more.
 
     Without a token, since it is for many: the page has one for all its forms. `pause` are the
-    seconds until a page that polls asks again, unless it is to ask more rarely anyway. `overview`
-    is the rehearsal's where it was read already.
+    seconds until a page that polls asks again, unless it is to ask more rarely anyway.
     """
     with translation.override(view.language or None), timezone.override(view.zone):
-        if overview is None:
-            rehearsal = page.shown(view.number).first()
-            if rehearsal is None:
-                return None
-            overview = page.Overview(rehearsal)
+        rehearsal = page.shown(view.number).first()
+        if rehearsal is None:
+            return None
+        overview = page.Overview(rehearsal)
         try:
             context = news(overview, seen=view.seen, of=view.of)
         except Http404:
@@ -89,32 +83,6 @@ def fragment(
         context["pause"] = max(pause, overview.poll_seconds)
         html = render_to_string("rehearsal/rows.html", context)
     return Sent(html, overview.rehearsal.version, overview.live)
-
-
-class Fragments:
-    """Those rendered lately: the pages that poll a process and stand at the same version are
-    answered with one rendering."""
-
-    SECONDS = 2.0
-    """How long one is given out, so that the time it tells is right."""
-    MOST = 200
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[View, int], tuple[float, int, Sent | None]] = {}
-
-    def get(
-        self, view: View, version: int, pause: int, overview: page.Overview | None = None
-    ) -> Sent | None:
-        """The fragment that brings `view` to `version` or later; None as for `fragment`."""
-        now = time.monotonic()
-        kept = self._kept.get((view, pause))
-        if kept and kept[1] == version and now - kept[0] < self.SECONDS:
-            return kept[2]
-        sent = fragment(view, streamed=False, pause=pause, overview=overview)
-        if len(self._kept) >= self.MOST:
-            self._kept.clear()
-        self._kept[view, pause] = (now, sent.version if sent else version, sent)
-        return sent
 
 
 def news(overview: page.Overview, *, seen: int, of: str) -> dict[str, Any]:
@@ -181,28 +149,6 @@ def trace_of(row: page.Row) -> str:
         )
     except (NoReverseMatch, results.model.DoesNotExist):
         return ""
-
-
-class Pace:
-    """How often pages may ask: once a second, and more rarely when many watch, so that watching
-    takes little of a process that has other work."""
-
-    ASKED_A_SECOND = 30
-    WINDOW = 20.0
-    """Seconds over which it is counted who watches."""
-
-    def __init__(self) -> None:
-        self._asked: deque[tuple[float, int]] = deque()
-
-    def asked(self, now: float) -> int:
-        """Count one that asks at `now`; returns the seconds after which it may ask again."""
-        while self._asked and self._asked[0][0] < now - self.WINDOW:
-            self._asked.popleft()
-        # Who was told to ask every three seconds stands for three who ask every second.
-        viewers = sum(pause for _, pause in self._asked) / self.WINDOW
-        pause = max(1, math.ceil(viewers / self.ASKED_A_SECOND))
-        self._asked.append((now, pause))
-        return pause
 
 
 _last_swept: dict[int, float] = {}

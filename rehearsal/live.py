@@ -33,7 +33,7 @@ from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_GET
 
 from rehearsal import fragments
-from rehearsal.access import permitted
+from rehearsal.access import allowed, permitted
 from rehearsal.fragments import View
 from rehearsal.models import Rehearsal
 
@@ -85,7 +85,7 @@ def _enter(request: HttpRequest, number: int) -> View | HttpResponse:
     @permitted()
     def view(request: HttpRequest) -> HttpResponse:
         get_object_or_404(Rehearsal, pk=number)
-        entered.append(View.of_request(request, number))
+        entered.append(View.of_request(request, number, allowed(request)))
         return HttpResponse()
 
     refused = view(request)

@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from rehearsal import actions, live, views
+from rehearsal import actions, live, polling, views
 
 app_name = "rehearsal"
 urlpatterns = [
@@ -11,7 +11,7 @@ urlpatterns = [
     path("start/", actions.start, name="start"),
     path("<int:number>/", views.rehearsal, name="rehearsal"),
     path("<int:number>/journal/", views.journal, name="journal"),
-    path("<int:number>/rows/", views.rows, name="rows"),
+    path("<int:number>/rows/", polling.rows, name="rows"),
     path("<int:number>/stream/", live.stream, name="stream"),
     path("<int:number>/cancel/", actions.cancel, name="cancel"),
     path("<int:number>/rerun/", actions.rerun, name="rerun"),

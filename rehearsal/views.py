@@ -6,9 +6,6 @@ the page asks every second for what has changed and gets those rows and nothing 
 
 from __future__ import annotations
 
-import datetime
-import sys
-import time
 from typing import Any
 
 from django.conf import settings
@@ -16,7 +13,6 @@ from django.core.handlers.asgi import ASGIRequest
 from django.core.paginator import Paginator
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, QueryDict
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
@@ -25,30 +21,17 @@ from rehearsal import trends as drawn
 from rehearsal.access import from_htmx, may, permitted
 from rehearsal.decision import Decision
 from rehearsal.fragments import (
-    Fragments,
-    Pace,
-    View,
     all_about,
     news,
-    no_such_item,
     row_of,
-    sweep,
-    sweep_is_due,
     whole,
 )
 from rehearsal.models import CheckItem, Rehearsal
 
-CLOCK_EVERY = 5
-"""Seconds after which a running rehearsal's elapsed time is sent again though nothing changed."""
 HISTORY = 20
 """Rehearsals on one page of the history."""
 ENTRIES = 200
 """Entries on one page of the journal."""
-
-STOP_POLLING = 286
-"""The status that makes htmx stop asking."""
-_pace = Pace()
-_fragments = Fragments()
 
 
 def _render(
@@ -221,32 +204,6 @@ def compare(request: HttpRequest, a: int, b: int) -> HttpResponse:
 # What has changed since a page last looked.
 
 
-@require_GET
-@permitted()
-def rows(request: HttpRequest, number: int) -> HttpResponse:
-    """What changed since the version `seen`: 204 for nothing, 286 when nothing more will come."""
-    pause = _pace.asked(time.monotonic())
-    stands = Rehearsal.objects.filter(pk=number).values_list("version", "started_at", "closed_at")
-    if not (found := stands.first()):
-        raise Http404(_("There is no rehearsal %(number)s.") % {"number": number})
-    if found[2] is None and sweep_is_due(number):
-        sweep(number)
-        found = stands.get()
-    version, started_at, closed_at = found
-    nothing_new = whole(request.GET.get("seen"), missing=-1) == version
-    if nothing_new and closed_at is None and not _clock_is_late(request, started_at):
-        return HttpResponse(status=204)
-    overview = None
-    if nothing_new and closed_at:
-        overview = page.Overview(get_object_or_404(page.shown(number)))
-        if overview.live:
-            return HttpResponse(status=204)
-    sent = _fragments.get(View.of_request(request, number), version, pause, overview)
-    if sent is None:
-        raise no_such_item(number, request.GET.get("of", ""))
-    return HttpResponse(sent.html, status=200 if sent.live else STOP_POLLING)
-
-
 def changes(
     request: HttpRequest, overview: page.Overview, asked: QueryDict, status: int
 ) -> HttpResponse:
@@ -254,8 +211,3 @@ def changes(
     seen = whole(asked.get("seen"), missing=-1)
     context = news(overview, seen=seen, of=asked.get("of", ""))
     return _render(request, "rehearsal/rows.html", context, status)
-
-
-def _clock_is_late(request: HttpRequest, started_at: datetime.datetime) -> bool:
-    elapsed = (timezone.now() - started_at).total_seconds()
-    return elapsed >= whole(request.GET.get("elapsed"), missing=sys.maxsize) + CLOCK_EVERY

@@ -1,4 +1,4 @@
-"""The pages: who may do what, what a poll brings, and that nothing can be smuggled in."""
+"""The pages: who may do what, what they show, and that nothing can be smuggled in."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import datetime
 import html
 import json
 import re
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,8 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from rehearsal import decisions, fragments, page, records, tasks, views, wording
+from rehearsal import decisions, fragments, page, polling, records, tasks, views, wording
 from rehearsal.conf import configuration
-from rehearsal.journal import change
 from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict
 from tests.conftest import document
 
@@ -47,8 +45,12 @@ ACTIONS = {
 
 
 @pytest.fixture(autouse=True)
-def _nothing_swept() -> None:
+def _nothing_is_known() -> None:
+    """What this process remembers of other tests' rehearsals, whose numbers may come again."""
     fragments._last_swept.clear()
+    polling._pace = polling.Pace()
+    polling._standings = polling.Standings()
+    polling._fragments = polling.Fragments()
 
 
 def signed_in(*permissions: str) -> Client:
@@ -88,6 +90,15 @@ def said(response: HttpResponse) -> str:
 
 def version(rehearsal: Rehearsal) -> int:
     return Rehearsal.objects.values_list("version", flat=True).get(pk=rehearsal.pk)
+
+
+def poll(client: Client, rehearsal: Rehearsal, seen: object, **more: object) -> HttpResponse:
+    asked = {"seen": seen, **more}
+    return client.get(at("{n}/rows/", rehearsal), asked, headers=HTMX)
+
+
+def rows_in(response: HttpResponse) -> list[str]:
+    return re.findall(r'id="(item-[0-9-]+)-head" hx-swap-oob="true"', response.content.decode())
 
 
 # Who may come in.
@@ -355,114 +366,6 @@ def test_code_emphasis_and_web_links_in_a_line_are_rendered() -> None:
     assert "<a" not in wording.inline("[x](data:text/html,x)")
 
 
-# What a poll brings.
-
-
-def poll(client: Client, rehearsal: Rehearsal, seen: object, **more: object) -> HttpResponse:
-    asked = {"seen": seen, **more}
-    return client.get(at("{n}/rows/", rehearsal), asked, headers=HTMX)
-
-
-def rows_in(response: HttpResponse) -> list[str]:
-    return re.findall(r'id="(item-[0-9-]+)-head" hx-swap-oob="true"', response.content.decode())
-
-
-def test_a_poll_that_finds_nothing_new_is_empty(client: Client) -> None:
-    rehearsal = begin("Passes")
-    response = poll(client, rehearsal, version(rehearsal))
-    assert (response.status_code, response.content) == (204, b"")
-
-
-def test_a_poll_brings_the_changed_rows_and_no_others(client: Client) -> None:
-    rehearsal = begin("Passes", "Passes", "Ends how=action_required")
-    seen = version(rehearsal)
-    item = rehearsal.items.get(position=1)
-    tasks.perform.apply((item.pk, item.attempt))
-    response = poll(client, rehearsal, seen)
-    assert response.status_code == 200
-    assert rows_in(response) == ["item-1-2"]
-    text = response.content.decode()
-    for expected in (
-        'id="item-1-2-detail" hx-swap-oob="true"', 'id="rehearsal-banner" hx-swap-oob="true"',
-        'id="rehearsal-cursor" hx-swap-oob="true"', 'id="section-1-state" hx-swap-oob="true"',
-        "1.2 passed. Running: 1 of 3 settled.", f'name="seen" value="{version(rehearsal)}"',
-    ):  # fmt: skip
-        assert expected in text
-    assert '<details class="rehearsal-item"' not in text, "an opened line would close"
-
-
-def test_the_rows_together_bring_a_page_to_the_present(client: Client) -> None:
-    rehearsal = begin("Passes", "Ends how=failed", "Passes")
-    seen, brought = version(rehearsal), set()
-    for item in rehearsal.items.all():
-        tasks.perform.apply((item.pk, item.attempt))
-        brought |= set(rows_in(poll(client, rehearsal, seen)))
-        seen = version(rehearsal)
-    assert brought == {"item-1-1", "item-1-2", "item-1-3"}
-
-
-def test_polling_stops_when_all_is_decided(client: Client) -> None:
-    rehearsal = begin("Passes")
-    seen = version(rehearsal)
-    work(rehearsal)
-    last = poll(client, rehearsal, seen)
-    assert (last.status_code, rows_in(last)) == (286, ["item-1-1"])
-    assert "every " not in last.content.decode()
-    assert poll(client, rehearsal, version(rehearsal)).status_code == 286
-
-
-def test_a_red_rehearsal_that_waits_for_a_person_is_still_looked_at(client: Client) -> None:
-    rehearsal = begin("Ends how=failed", "Ends how=action_required")
-    work(rehearsal)
-    assert poll(client, rehearsal, 0).status_code == 200
-    assert poll(client, rehearsal, version(rehearsal)).status_code == 204
-    assert b"confirm 1.2" in client.get(at("{n}/", rehearsal)).content
-    client.post(at("{n}/items/1.2/confirm/", rehearsal))
-    assert poll(client, rehearsal, version(rehearsal)).status_code == 286
-
-
-def test_polling_is_slow_while_only_a_person_can_bring_news(client: Client) -> None:
-    rehearsal = begin("Ends how=action_required")
-    assert 'hx-trigger="every 1s"' in client.get(at("{n}/", rehearsal)).content.decode()
-    work(rehearsal)
-    assert 'hx-trigger="every 5s"' in client.get(at("{n}/", rehearsal)).content.decode()
-
-
-@pytest.mark.parametrize("seen", ["", "nonsense", "-1", "999999", "9" * 40, "²"])
-def test_a_page_that_saw_nonsense_is_brought_everything(client: Client, seen: str) -> None:
-    rehearsal = begin("Passes", "Passes")
-    assert rows_in(poll(client, rehearsal, seen)) == ["item-1-1", "item-1-2"]
-
-
-def test_the_clock_goes_on_though_nothing_changed(client: Client) -> None:
-    rehearsal = begin("Passes")
-    seen = version(rehearsal)
-    assert poll(client, rehearsal, seen, elapsed=0).status_code == 204
-    before = timezone.now() - datetime.timedelta(seconds=views.CLOCK_EVERY + 1)
-    Rehearsal.objects.filter(pk=rehearsal.pk).update(started_at=before)
-    response = poll(client, rehearsal, seen, elapsed=0)
-    assert response.status_code == 200
-    assert rows_in(response) == [] and "#rehearsal-status" not in response.content.decode()
-
-
-def test_a_poll_sweeps_but_not_each_time(client: Client) -> None:
-    rehearsal = begin("Passes")
-    lost = rehearsal.items.get()
-    with change(rehearsal.number, "a worker that dies") as made:
-        made.move(lost, Status.RUNNING, started_at=timezone.now(),
-                  lease_expires_at=timezone.now() - datetime.timedelta(minutes=1))  # fmt: skip
-    poll(client, rehearsal, 0)
-    lost.refresh_from_db()
-    assert lost.status == Status.FAILED
-    CheckItem.objects.filter(pk=lost.pk).update(
-        status=Status.RUNNING, lease_expires_at=timezone.now() - datetime.timedelta(minutes=1)
-    )
-    Rehearsal.objects.filter(pk=rehearsal.pk).update(closed_at=None)
-    poll(client, rehearsal, 0)
-    lost.refresh_from_db()
-    assert lost.status == Status.RUNNING, "swept twice within the same moment"
-
-
 def test_the_page_asks_for_a_worker_when_none_takes_the_next_check(client: Client) -> None:
     rehearsal = begin("Passes")
     long_ago = timezone.now() - datetime.timedelta(seconds=page.WITHOUT_WORKER_AFTER + 5)
@@ -705,28 +608,6 @@ def test_while_the_projects_database_is_swapped_the_page_asks_for_patience(
     assert client.post(at("{n}/cancel/", rehearsal)).status_code == 503
 
 
-def asking(viewers: int, seconds: int = 60) -> list[int]:
-    """How often `viewers` come to ask when each keeps to the pause it was told last."""
-    pace, told = fragments.Pace(), []
-    waiting = [(number / viewers, number) for number in range(viewers)]
-    while waiting:
-        waiting.sort()
-        now, number = waiting.pop(0)
-        pause = pace.asked(now)
-        if now > seconds / 2:
-            told.append(pause)
-        if now + pause < seconds:
-            waiting.append((now + pause, number))
-    return told
-
-
-def test_few_may_ask_each_second_and_many_only_as_often_as_one_process_bears() -> None:
-    assert set(asking(20)) == {1}
-    crowded = asking(200, 120)
-    assert min(crowded) > 5
-    assert len(crowded) / 60 < 1.2 * fragments.Pace.ASKED_A_SECOND
-
-
 def test_measurements_lose_nothing_that_is_whole_and_show_no_noise() -> None:
     shown = [
         wording.measured(*one)
@@ -749,38 +630,6 @@ def test_the_bar_of_progress_has_a_part_for_each_line_or_the_most_urgent_of_seve
     parts = page.Overview(page.shown(rehearsal.number).get()).segments
     assert len(parts) == lines if lines <= page.MOST_SEGMENTS else len(parts) <= page.MOST_SEGMENTS
     assert set(parts[:-1]) <= {"passed"} and parts[-1] == "failed"
-
-
-def test_pages_that_poll_and_stand_at_the_same_version_share_one_rendering(
-    django_assert_num_queries: Any,
-) -> None:
-    rehearsal = begin("Passes", "Ends how=action_required")
-    for item in rehearsal.items.all():
-        tasks.perform.apply((item.pk, item.attempt))
-    views._fragments = fragments.Fragments()
-    reader, confirmer = (
-        signed_in("view_rehearsal"),
-        signed_in("view_rehearsal", "confirm_checkitem"),
-    )
-    poll(reader, rehearsal, 0)
-    fragments._last_swept[rehearsal.number] = time.monotonic()
-    with django_assert_num_queries(1, using="rehearsal"):  # the version
-        again = poll(reader, rehearsal, 0)
-    assert b"confirm/" not in again.content
-    assert b"confirm/" in poll(confirmer, rehearsal, 0).content
-    assert b"csrfmiddlewaretoken" not in poll(confirmer, rehearsal, 0).content
-
-
-def test_the_last_poll_of_a_closed_rehearsal_reads_it_once() -> None:
-    rehearsal = begin("Ends how=failed")
-    for item in rehearsal.items.all():
-        tasks.perform.apply((item.pk, item.attempt))
-    rehearsal.refresh_from_db()
-    views._fragments = fragments.Fragments()
-    client = signed_in("view_rehearsal")
-    with CaptureQueriesContext(connections["rehearsal"]) as asked:
-        assert poll(client, rehearsal, rehearsal.version).status_code == 286
-    assert sum("checklist_text" in one["sql"] for one in asked) == 1
 
 
 def took(item: CheckItem, seconds: float) -> None:

@@ -17,7 +17,7 @@ from django.test import Client
 from django.test.testcases import LiveServerThread
 from playwright import sync_api
 
-from rehearsal import fragments, views
+from rehearsal import polling
 
 CHROMIUM = shutil.which("chromium")
 ARGUMENTS = [
@@ -54,7 +54,7 @@ def site(browser: Any, transactional_db: None, settings: Any) -> Iterator[str]:
     ]
     settings.LANGUAGES = [("en", "English"), ("fil", "Filipino")]
     # Other tests of this process have asked much, and pages would be told to ask rarely.
-    views._pace = fragments.Pace()
+    polling._pace = polling.Pace()
     thread = LiveServerThread("127.0.0.1", StaticFilesHandler)
     thread.daemon = True
     thread.start()

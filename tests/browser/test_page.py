@@ -12,7 +12,7 @@ from django.contrib.auth import HASH_SESSION_KEY, get_user_model
 from django.contrib.sessions.backends.db import SessionStore
 from django.contrib.sessions.models import Session
 
-from rehearsal import tasks
+from rehearsal import access, tasks
 from rehearsal.journal import change
 from rehearsal.models import CheckItem, Event, Measurement, Rehearsal, Status
 from tests.browser.conftest import CUT, Window, sync_api
@@ -210,12 +210,17 @@ def test_the_line_and_the_list_are_live_too(window: Open) -> None:
     assert line.complaints == listing.complaints == []
 
 
-def test_who_is_signed_out_meanwhile_is_brought_back_to_where_they_were(window: Open) -> None:
-    from django.contrib.sessions.models import Session
-
+def test_who_is_signed_out_meanwhile_is_brought_back_to_where_they_were(
+    window: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access, "LATELY_SECONDS", 3)
     rehearsal = begin("Passes")
     opened = window()
-    opened.page.goto(address(rehearsal))
+    with opened.page.expect_response("**/rows/**"):
+        opened.page.goto(address(rehearsal))
+    kept = opened.page.context.cookies(opened.page.url + "rows/")
+    assert access.LATELY in {one["name"] for one in kept}
+    assert access.LATELY not in opened.page.evaluate("document.cookie")
     Session.objects.all().delete()
     opened.page.wait_for_url(f"**/admin/login/?next={address(rehearsal)}")
 
