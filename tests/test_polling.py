@@ -71,7 +71,10 @@ def test_a_poll_brings_the_changed_rows_and_no_others(client: Client) -> None:
     assert '<details class="rehearsal-item"' not in text, "an opened line would close"
 
 
-def test_the_rows_together_bring_a_page_to_the_present(client: Client) -> None:
+def test_the_rows_together_bring_a_page_to_the_present(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(polling.Standings, "SECONDS", 0)
     rehearsal = begin("Passes", "Ends how=failed", "Passes")
     seen, brought = version(rehearsal), set()
     for item in rehearsal.items.all():
