@@ -46,9 +46,9 @@ security: system .venv/installed-test ## what intruders would try, long tests to
 faults: system .venv/installed-test ## every fault that is injected, long ones too; writes docs/proof.md
 	@$(RUN) -m pytest -n 2 -m fault --proof $(ARGS)
 
-bench: .venv/installed-bench ## one benchmark: NAME=orchestration|snapshot_restore|...
+bench: .venv/installed-bench ## one benchmark: NAME=orchestration|...; NAME=all: each, and the table in docs/proof.md
 	@case " $(BENCHMARKS) " in \
-	*" $(or $(NAME),none given) "*) $(RUN) -m benchmarks.$(NAME) $(SEEDS) ;; \
+	*" $(or $(NAME),none given) "*) $(RUN) -m benchmarks.$(NAME) $(SEEDS) $(ONLY) ;; \
 	*) echo "NAME was expected to be one of: $(or $(BENCHMARKS),(there are none)); found: $(or $(NAME),none)." \
 	    "Try 'make bench NAME=$(or $(firstword $(BENCHMARKS)),orchestration)'." >&2; exit 2 ;; \
 	esac

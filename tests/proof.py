@@ -7,7 +7,6 @@ Loaded by `-p tests.proof`. With `--proof`, a run of the tests that bear one of 
 from __future__ import annotations
 
 import datetime
-import re
 import subprocess
 from collections.abc import Iterable, Iterator
 from functools import wraps
@@ -20,17 +19,28 @@ ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "proof.md"
 
 
-def write(part: str, body: str) -> None:
-    """Put `body` in the place of what the page says between the comments that begin and end `part`.
+def read(part: str) -> str:
+    """What the page says between the comments that begin and end `part`.
 
-    Raises ValueError when the page has no such part.
+    Raises ValueError when the page does not have one such part.
     """
+    return _around(part)[1]
+
+
+def write(part: str, body: str) -> None:
+    """Put `body` in the place of what the page says there; ValueError as for `read`."""
+    before, _, after = _around(part)
+    PAGE.write_text(f"{before}{body.strip()}\n{after}")
+
+
+def _around(part: str) -> tuple[str, str, str]:
+    begin, end = f"<!-- begin {part} -->\n", f"<!-- end {part} -->"
     page = PAGE.read_text()
-    around = rf"(<!-- begin {re.escape(part)} -->\n).*?(<!-- end {re.escape(part)} -->)"
-    made, count = re.subn(around, lambda m: m[1] + body.strip() + "\n" + m[2], page, flags=re.S)
-    if count != 1:
-        raise ValueError(f"{PAGE} has {count} parts {part!r}: one was expected.")
-    PAGE.write_text(made)
+    if page.count(begin) != 1 or page.count(end) != 1:
+        raise ValueError(f"{PAGE} was expected to have one part {part!r}, between {begin}and {end}")
+    before, _, rest = page.partition(begin)
+    body, _, after = rest.partition(end)
+    return before + begin, body, end + after
 
 
 def when() -> str:
