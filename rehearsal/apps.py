@@ -11,7 +11,7 @@ from django.apps import AppConfig, apps
 from django.conf import settings
 from django.core import checks
 
-from rehearsal import conf
+from rehearsal import conf, release
 from rehearsal.databases import locks
 
 
@@ -35,14 +35,14 @@ class RehearsalConfig(AppConfig):
 
 def remember_release(**_: object) -> None:
     """Fix the commit a worker runs when it starts, before the files under it can change."""
-    conf.release()
+    release.running()
 
 
 def add_tick(sender: Any, **_: object) -> None:
     """Give Celery beat a task of ours, so that a running beat can be told from a listed one."""
     from rehearsal.checks.environment import beat  # the checks may need the project's models
 
-    conf.release()
+    release.running()
     signals.before_task_publish.connect(
         beat.sign, sender="rehearsal.tick", weak=False, dispatch_uid="rehearsal"
     )

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import difflib
 import os
-import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
-from datetime import timedelta
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,6 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
-from django.utils.crypto import salted_hmac
-from django.utils.functional import Promise
 
 from rehearsal.env_file import EnvFile, EnvFileError
 from rehearsal.observed import KnownNoise, LogSource, Monitor, PageName, web_address
@@ -163,10 +158,8 @@ class Configuration:
         return self.env_template or (beside if _is_file(beside) else None)
 
 
-PATHS = {
-    *("root", "manage", "checklist", "folder", "snapshot", "postgresql_bin"),
-    *("env_file", "env_template", "production_env"),
-}
+FILES = {"manage", "checklist", "env_file", "env_template", "production_env"}
+PATHS = FILES | {"root", "folder", "snapshot", "postgresql_bin"}
 LISTS = {
     "queues": "queue names",
     "target_names": "names of databases",
@@ -240,7 +233,10 @@ def _typed(name: str, value: object) -> object:
     if name in PATHS:
         if not isinstance(value, (str, Path)):
             raise TypeError("a path was expected")
-        return _path(value)
+        path = _path(value)
+        if name in FILES and not path.name:
+            raise ValueError("a file was expected")
+        return path
     if name in NUMBERS or name.endswith("_seconds"):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             of = NUMBERS.get(name, "seconds")
@@ -362,69 +358,12 @@ def folder(*parts: str) -> Path:
     return found
 
 
-def revision() -> str:
-    """The commit that is in `root` now: as configured, else as git says, else empty."""
-    return configuration().revision or _git("rev-parse", "HEAD")
-
-
-def commit(name: str) -> str:
-    """The commit that a revision's name stands for now, in full and as git writes it: a branch or
-    a tag moves on. What git does not know, or where there is none, stays as it was named."""
-    known = _git("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-    if known:
-        return known
-    return name.lower() if re.fullmatch("[0-9A-Fa-f]{7,64}", name) else name
-
-
-def _git(*arguments: str) -> str:
-    """What git says in `root`; empty where it fails or there is none."""
-    try:
-        answer = subprocess.run(
-            ["git", "-C", str(configuration().root), *arguments],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired):  # no git; a NUL in a name
-        return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""
-
-
-@cache
-def release() -> str:
-    """The commit this process was started from: later changes on disk do not change it."""
-    return revision()
-
-
 def all_settings() -> dict[str, Any]:
     """Every setting by its name, in order, defaults and those that Django gives up included."""
     # As `diffsettings` reads them: through `settings` itself, one that is given up is a warning.
     names = [name for name in dir(settings) if name.isupper()]
     here: Any = settings
     return {name: getattr(here._wrapped, name) for name in names}
-
-
-def settings_digest() -> str:
-    """A keyed SHA-256 over this process's settings, hexadecimal: it gives no value away."""
-    said = repr([(name, _plain(value)) for name, value in all_settings().items()])
-    return salted_hmac("rehearsal.settings", said, algorithm="sha256").hexdigest()
-
-
-def _plain(value: object, depth: int = 8) -> object:
-    """A value as it is written in every process; an object (a function, a backend) by its type."""
-    if isinstance(value, (str, int, float, bytes, type(None))):
-        return value
-    if isinstance(value, (Path, timedelta, re.Pattern, Promise)):
-        return str(value)
-    if depth and isinstance(value, Mapping):
-        entries = ((repr(_plain(key, 0)), _plain(entry, depth - 1)) for key, entry in value.items())
-        return sorted(entries, key=lambda entry: entry[0])
-    if depth and isinstance(value, (list, tuple)):
-        return [_plain(entry, depth - 1) for entry in value]
-    if depth and isinstance(value, (set, frozenset)):
-        return sorted(repr(_plain(entry, depth - 1)) for entry in value)
-    return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
 def redactor() -> Redactor:

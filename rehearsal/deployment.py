@@ -24,7 +24,7 @@ from django.template.loader import get_template
 from django.template.loader_tags import BlockNode, ExtendsNode
 from django.urls import NoReverseMatch, reverse
 
-from rehearsal import checklist, conf
+from rehearsal import checklist, conf, release
 from rehearsal.checks.environment import mail
 from rehearsal.checks.environment.workers import stays_local
 from rehearsal.routers import KEPT_APPS
@@ -245,7 +245,7 @@ def _lines(here: conf.Configuration) -> Found:
             f"{ref} names {path}, which is not in {here.root}.",
             "Name the repository, where the checklist's paths begin, in REHEARSAL['ROOT'].",
         )
-    if not conf.revision():
+    if not release.revision():
         yield (
             "024",
             "The commit that is deployed is unknown: 1.4 cannot tell old workers from new ones.",

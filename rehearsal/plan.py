@@ -11,8 +11,9 @@ from django.db import DataError, IntegrityError
 
 from rehearsal import checklist
 from rehearsal.checks import base
-from rehearsal.conf import SHIPPED_CHECKLIST, configuration, settings_digest
+from rehearsal.conf import SHIPPED_CHECKLIST, configuration
 from rehearsal.models import ACTIVE, CheckItem, Rehearsal, Section, Status
+from rehearsal.release import settings_digest
 
 
 class StartError(ValueError):

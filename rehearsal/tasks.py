@@ -22,7 +22,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from rehearsal import broker, conf, history, plan, sealing
+from rehearsal import broker, conf, history, plan, release, sealing
 from rehearsal.checks import base
 from rehearsal.checks.environment import workers
 from rehearsal.checks.environment.beat import Tick, announce
@@ -66,7 +66,7 @@ def start(
     `only`, the other items are skipped and the rehearsal cannot be green. Raises plan.StartError
     and plan.AlreadyOpen.
     """
-    revision = conf.revision() if revision is None else conf.commit(revision)
+    revision = release.revision() if revision is None else release.commit(revision)
     with plan.one_open(), transaction.atomic(using=router.db_for_write(Rehearsal)):
         rehearsal, items = plan.create(text, by=by, revision=revision, only=only)
         with change(rehearsal.number, by) as made:

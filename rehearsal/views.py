@@ -16,7 +16,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from rehearsal import comparison, conf, page, records, sealing
+from rehearsal import comparison, conf, page, records, release, sealing
 from rehearsal import trends as drawn
 from rehearsal.access import from_htmx, may, permitted
 from rehearsal.decision import Decision
@@ -60,13 +60,14 @@ def index(request: HttpRequest) -> HttpResponse:
     here = conf.configuration()
     ours = Rehearsal.objects.filter(environment=here.environment)
     latest = ours.values_list("pk", flat=True).first()
+    may_start = request.user.has_perm("rehearsal.start_rehearsal")
     context = {
         "latest": page.Overview(page.shown(latest).get()) if latest else None,
         "history": [page.Overview(one) for one in listed],
         "listed": listed,
         "environment": here.environment,
         "document": here.checklist.name,
-        "revision": conf.revision() if request.user.has_perm("rehearsal.start_rehearsal") else "",
+        "revision": release.revision() if may_start else "",
         "durations": drawn.durations(here.environment),
         "already_open": ours.filter(closed_at=None).exists(),
         "of": "banner",

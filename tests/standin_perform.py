@@ -21,7 +21,7 @@ def perform(order: dict[str, Any]) -> dict[str, Any]:
     from django.conf import settings
     from django.test import override_settings
 
-    from rehearsal import conf
+    from rehearsal import conf, release
     from rehearsal.checks import base
     from rehearsal.checks.visitor import Visitor
     from rehearsal.contrib.oobc.functional import notifications
@@ -39,7 +39,7 @@ def perform(order: dict[str, Any]) -> dict[str, Any]:
         notifications.SETTLED_SECONDS, notifications.SEEN_SECONDS = 4, 2
     report = base.Report(
         "A line.",
-        base.Rehearsed(1, conf.revision(), datetime.datetime.now(datetime.UTC)),
+        base.Rehearsed(1, release.revision(), datetime.datetime.now(datetime.UTC)),
         redact=conf.redactor().redact,
     )
     setting = {**settings.REHEARSAL, **order.get("setting", {})}

@@ -19,8 +19,9 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from rehearsal import command
 from rehearsal.checklist import code_spans, first_code_span
 from rehearsal.checks.base import ActionRequired, Check, Failed, Inconclusive, Report
-from rehearsal.conf import configuration, redactor, revision
+from rehearsal.conf import configuration, redactor
 from rehearsal.databases import describe, identity_or_error, same
+from rehearsal.release import revision
 
 ASK_SECONDS = 240
 """How long one of our own management commands may take; loading hundreds of migrations is slow."""

@@ -106,14 +106,14 @@ PERFORM = """
 import datetime, json, os, sys, traceback
 
 def perform(path, line, output, options="{}"):
-    from rehearsal import conf
+    from rehearsal import conf, release
     from rehearsal.checks import base
     from rehearsal.models import Rehearsal
     def beat_seen_at():
         return Rehearsal.objects.values_list("beat_seen_at", flat=True).get()
     report = base.Report(
         line,
-        base.Rehearsed(1, conf.revision(), datetime.datetime.now(datetime.UTC)),
+        base.Rehearsed(1, release.revision(), datetime.datetime.now(datetime.UTC)),
         redact=conf.redactor().redact,
         beat_seen_at=beat_seen_at,
     )

@@ -30,8 +30,9 @@ from rehearsal.checks.environment.workers import (
     expected_release,
     one_commit,
 )
-from rehearsal.conf import configuration, release
+from rehearsal.conf import configuration
 from rehearsal.databases import describe, identity_or_error, same
+from rehearsal.release import running
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def sign(body: tuple[Any, dict[str, Any], Any], **_: object) -> None:
     """Let a tick say what its beat serves at this moment; called when beat publishes it."""
     fresh = connection.connection is None
     connection.close_if_unusable_or_obsolete()
-    body[1]["serves"] = {"database": identity_or_error(), "release": release()}
+    body[1]["serves"] = {"database": identity_or_error(), "release": running()}
     if fresh:
         connection.close()  # a beat that had no connection is in no restore's way
 

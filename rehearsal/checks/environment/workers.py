@@ -15,8 +15,9 @@ from kombu import Connection, Producer
 from rehearsal.checks.base import Report
 from rehearsal.checks.environment import mail
 from rehearsal.checks.environment.fingerprints import held
-from rehearsal.conf import configuration, release
+from rehearsal.conf import configuration
 from rehearsal.databases import identity_or_error
+from rehearsal.release import running
 
 IDENTIFY = "rehearsal.identify"
 """The task that every worker with this app knows; it calls `answer`."""
@@ -75,7 +76,7 @@ def who(node: str, nonce: str, keys: Sequence[str] = ()) -> dict[str, Any]:
         "node": node,
         "pid": os.getpid(),
         "database": identity_or_error(),
-        "release": release(),
+        "release": running(),
         "holds": held(keys, nonce),
         "mail": mail.routes(),
     }
@@ -84,7 +85,7 @@ def who(node: str, nonce: str, keys: Sequence[str] = ()) -> dict[str, Any]:
 def expected_release(report: Report) -> str:
     """The commit that is rehearsed; where it is not named as a commit, the one that runs here."""
     named = report.rehearsal.revision
-    return named if re.fullmatch("[0-9a-f]{7,64}", named) else release()
+    return named if re.fullmatch("[0-9a-f]{7,64}", named) else running()
 
 
 def one_commit(one: str, other: str) -> bool:

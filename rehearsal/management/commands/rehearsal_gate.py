@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser, SystemCheckError
 from django.db import DatabaseError
 
-from rehearsal import conf, gate
+from rehearsal import conf, gate, release
 from rehearsal.management.console import put, reopen
 
 CLOSED, USAGE = 1, 2
@@ -47,7 +47,7 @@ class Command(BaseCommand):
         if not 0 < hours <= MOST_HOURS:  # which is so of nan too
             raise CommandError("--max-age is a number of hours greater than 0.", returncode=USAGE)
         asked = options["revision"]
-        revision = conf.revision() if asked is None else conf.commit(asked)
+        revision = release.revision() if asked is None else release.commit(asked)
         if not revision.strip():
             raise CommandError(
                 "Which revision? There is no git here to ask: name it by --revision.",
