@@ -107,6 +107,10 @@ ROWS = (
         "a tick asked for by 50 viewers, 95th percentile", "the limit of 1.3 s", 1, 1.3,
     ),
     Row(
+        "live", "cpu_pushed_300_over_polled_50",
+        "processor time a viewer and second of the web server, 300 pushed to", "50 who poll",
+    ),
+    Row(
         "live", "checks_beside_200_pollers_over_alone",
         "24 checks beside 200 who poll", "the same with nobody there",
     ),

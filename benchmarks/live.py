@@ -24,13 +24,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from benchmarks._ratios import spread
+
 ROOT = Path(__file__).parent.parent
 TICKS = 16
 LIMITS = {"pushed": 0.3, "polled": 1.3}
 """Seconds aimed at, 95th percentile."""
 POLLERS_BESIDE_CHECKS = 200
 ROUNDS = 4
-IDLE_SECONDS = 4
+IDLE_SECONDS, IDLE_TIMES = 2, 3
 
 
 def main() -> None:
@@ -87,7 +89,8 @@ def measure(folder: Path) -> None:
             f"{limit:>9}{spent}"
         )
     print(
-        f"24 checks beside {POLLERS_BESIDE_CHECKS} pollers take {slower:.2f} times as long as alone"
+        f"24 checks beside {POLLERS_BESIDE_CHECKS} pollers take"
+        f" {statistics.median(slower):.2f} times as long as alone"
     )
     result = {
         f"{'sse' if way == 'pushed' else 'polling'}_p95_seconds_{n}_viewers": round(worst(s), 3)
@@ -95,7 +98,18 @@ def measure(folder: Path) -> None:
         if way in LIMITS
     }
     result["painted_p95_seconds"] = round(worst(found["pushed to the painted frame", 1]), 3)
-    result["checks_beside_200_pollers_over_alone"] = round(slower, 2)
+    for (way, n), seconds in found.items():
+        if way in LIMITS:
+            # All viewers of one tick, and then of the next.
+            ticks = [worst(seconds[tick::TICKS]) for tick in range(TICKS)]
+            name = f"{'sse' if way == 'pushed' else 'polling'}_p95_seconds_{n}_viewers"
+            result |= {
+                f"{name}_lowest": round(min(ticks), 3),
+                f"{name}_highest": round(max(ticks), 3),
+            }
+    each = zip(cost["pushed", 300].each, cost["polled", 50].each, strict=True)
+    result |= spread("cpu_pushed_300_over_polled_50", [pushed / polled for pushed, polled in each])
+    result |= spread("checks_beside_200_pollers_over_alone", slower)
     print(json.dumps(result))
 
 
@@ -251,6 +265,8 @@ class Cost:
 
     milliseconds: float
     """Of the web server's processor time."""
+    each: list[float]
+    """The same, of each time that it was measured."""
     queries: float
     connections: int
     """To the database, by all of the web server."""
@@ -274,12 +290,16 @@ def transactions() -> tuple[int, int]:
 
 
 def idle(pid: int, viewers: int) -> Cost:
-    before, since, (committed, _) = spent(pid), time.monotonic(), transactions()
-    time.sleep(IDLE_SECONDS)
+    since, (committed, _) = time.monotonic(), transactions()
+    each = []
+    for _ in range(IDLE_TIMES):
+        before, began = spent(pid), time.monotonic()
+        time.sleep(IDLE_SECONDS)
+        each.append((spent(pid) - before) / viewers / (time.monotonic() - began) * 1000)
     seconds = time.monotonic() - since
     later, opened = transactions()
-    each = viewers * seconds
-    return Cost((spent(pid) - before) / each * 1000, (later - committed) / each, opened)
+    queries = (later - committed) / viewers / seconds
+    return Cost(statistics.mean(each), each, queries, opened)
 
 
 def spent(pid: int) -> float:
@@ -292,7 +312,7 @@ def spent(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def beside_checks(address: str, who: str) -> float:
+def beside_checks(address: str, who: str) -> list[float]:
     """How many times as long 24 checks take on a worker while 200 pollers watch."""
     from rehearsal import broker, tasks
     from rehearsal.models import Rehearsal
@@ -337,7 +357,7 @@ def beside_checks(address: str, who: str) -> float:
             ratios.append(took() / alone)
             process.kill()
             process.communicate()
-        return statistics.median(ratios)
+        return ratios
     finally:
         worker.terminate()
         worker.wait(timeout=30)
