@@ -93,6 +93,9 @@ def rehearsed(project: run.Project, *options: str) -> float:
     items = [item for one in json.loads(done.stdout)["sections"] for item in one["items"]]
     stands = [item["ref"] for item in items if item["status"] in {"pending", "queued", "running"}]
     assert not stands, f"{', '.join(stands)} were not decided"
+    longest = sorted(items, key=lambda item: -(item["seconds"] or 0))[:5]
+    said = ", ".join(f"{item['ref']} {item['seconds']:.1f} s" for item in longest)
+    print(f"of {took:.1f} s the longest lines, which overlap, took: {said}", file=sys.stderr)
     if options:
         told = {item["ref"]: f"{item['status']}: {item['summary']}" for item in items}
         assert all(told[ref].startswith("passed") for ref in TYPED), told
