@@ -46,6 +46,9 @@ security: system .venv/installed-test ## what intruders would try, long tests to
 faults: system .venv/installed-test ## every fault that is injected, long ones too; writes docs/proof.md
 	@$(RUN) -m pytest -n 2 -m fault --proof $(ARGS)
 
+matrix: system-matrix .venv/installed-matrix ## tests and wheel on every supported Python and Django; ARGS="-s 'wheel(3.13-django6.1)'"
+	@.venv/bin/nox $(ARGS)
+
 bench: .venv/installed-bench ## one benchmark: NAME=orchestration|...; NAME=all: each, and the table in docs/proof.md
 	@case " $(BENCHMARKS) " in \
 	*" $(or $(NAME),none given) "*) $(RUN) -m benchmarks.$(NAME) $(SEEDS) $(ONLY) ;; \
@@ -67,12 +70,15 @@ format: .venv/installed-test ## put the code into its style
 	@$(RUN) -m ruff format
 
 clean: ## remove what these commands made, .venv included
-	rm -rf .venv demo/var dist screenshots .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .nox demo/var dist screenshots .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: system
+.PHONY: system system-matrix
 system:
 	@demo/environment.sh system $(SYSTEM)
+
+system-matrix:  # no wheel carries a Redis for Python 3.13
+	@demo/environment.sh system $(SYSTEM) redis-server:redis-server
 
 .venv/installed-demo: pyproject.toml demo/environment.sh
 	@demo/environment.sh python demo
@@ -82,3 +88,6 @@ system:
 
 .venv/installed-test: pyproject.toml demo/environment.sh
 	@demo/environment.sh python demo test migrations
+
+.venv/installed-matrix: pyproject.toml demo/environment.sh
+	@demo/environment.sh python demo test migrations matrix

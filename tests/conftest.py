@@ -20,8 +20,15 @@ from rehearsal.models import CheckItem, Rehearsal
 from tests import fuzzing
 from tests.mailers import mail_by
 from tests.standin import site
+from tests.wheel import bare_python, wheel
 
-__all__ = ["fuzzing", "mail_by", "site"]  # it registers the profile that --hypothesis-profile names
+__all__ = [
+    "bare_python",
+    "fuzzing",
+    "mail_by",
+    "site",
+    "wheel",
+]  # it registers the profile that --hypothesis-profile names
 
 T = TypeVar("T")
 TOGETHER = {

@@ -1,61 +1,53 @@
-"""A small library plugs the app in as docs/plugging-in.md tells, and performs its own checklist.
+"""A new project installs the wheel, plugs it in as docs/plugging-in.md tells, and is rehearsed.
 
-It has nothing to do with the stand-in project: other apps, SQLite, five lines, and a check that is
-the very one in docs/writing-a-check.md.
+It has nothing to do with the stand-in project: a library made by `startproject`, SQLite, five
+lines, and a check that is the very one in docs/writing-a-check.md.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.request import urlopen
 
 import pytest
 
-from tests import servers
-from tests.conftest import ROOT, wait_for
+from tests import servers, test_documents
+from tests.conftest import wait_for
 from tests.standin import end, free_port
 
-DOCUMENT = (ROOT / "docs" / "writing-a-check.md").read_text()
-CHECK = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)[0]
-BINDING = re.findall(r"```markdown\n(.*?)```", DOCUMENT, re.DOTALL)[0]
 
-FILES = {
-    "manage.py": """
-import os, sys
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "library.settings")
-from django.core.management import execute_from_command_line
-execute_from_command_line(sys.argv)
-""",
-    "library/__init__.py": "from library.celery import app as celery_app\n",
-    "library/settings.py": """
+def blocks(document: str, language: str) -> list[str]:
+    return [
+        one.text
+        for one in test_documents.blocks()
+        if (one.document.name, one.language) == (document, language)
+    ]
+
+
+CHECK = blocks("writing-a-check.md", "python")[0]
+BINDING = blocks("writing-a-check.md", "markdown")[0]
+SETTINGS, URLS = blocks("plugging-in.md", "python")[:2]
+ONCE = blocks("plugging-in.md", "")[0]
+KEPT_RUNNING = blocks("plugging-in.md", "")[1]
+
+BEFORE = """
+# What the library says of itself, after what `startproject` wrote.
 import os
-from pathlib import Path
-BASE_DIR = Path(__file__).parent.parent
-SECRET_KEY = "a library of the tests, which lives for one of them"
-USE_TZ = True
+DEBUG = False
 ALLOWED_HOSTS = ["127.0.0.1"]
-ROOT_URLCONF = "library.urls"
-STATIC_URL = "/static/"
 LOGIN_URL = "/come-in/"
-DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
-INSTALLED_APPS = [
-    "django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions",
-    "django.contrib.messages", "django.contrib.staticfiles", "library",
-]
-MIDDLEWARE = [
-    "django.contrib.sessions.middleware.SessionMiddleware",
-    "django.middleware.csrf.CsrfViewMiddleware",
-    "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "django.contrib.messages.middleware.MessageMiddleware",
-]
-TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+INSTALLED_APPS += ["library"]
+CELERY_BROKER_URL = os.environ["BROKER"]
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+if "MAILERS" in globals():
+    SILENCED_SYSTEM_CHECKS = ["mail.E001"]
+else:
+    EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
 def sqlite(name):
     return {
         "ENGINE": "django.db.backends.sqlite3", "NAME": BASE_DIR / name,
@@ -64,23 +56,33 @@ def sqlite(name):
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         },
     }
-DATABASES = {"default": sqlite("library.sqlite3")}
-CELERY_BROKER_URL = os.environ["BROKER"]
-CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-EMAIL_BACKEND = "django.core.mail.backends.console.EmailBackend"
-
-INSTALLED_APPS += ["rehearsal", "django_celery_results", "django_htmx"]
-MIDDLEWARE = ["rehearsal.middleware.RestoreMiddleware", *MIDDLEWARE]
-DATABASES["rehearsal"] = sqlite("rehearsal.sqlite3")
-DATABASE_ROUTERS = ["rehearsal.routers.RehearsalRouter"]
-CELERY_RESULT_BACKEND = "django-db"
-REHEARSAL = {
-    "ROOT": BASE_DIR,
-    "CHECKLIST": BASE_DIR / "opening.md",
+DATABASES = {"default": sqlite("library-staging.sqlite3")}
+class env:  # as django-environ's, of which the document speaks
+    db = staticmethod(lambda variable: sqlite(os.environ[variable]))
+"""
+AFTER = """
+REHEARSAL |= {
+    "CHECKLIST": BASE_DIR.parent / "opening.md",
     "REVISION": "0123456789abcdef0123456789abcdef01234567",
     "SITE_URL": os.environ["SITE"],
+    "SIGN_OFF": "automatic",
 }
-""",
+"""
+VIEWS = """
+from django.contrib.auth.decorators import login_required
+from django.http import HttpResponse
+from library.models import Book
+@login_required
+def books(request):
+    rows = "".join(f"<tr><td>{b.title}</td><td>{b.shelf}</td></tr>" for b in Book.objects.all())
+    return HttpResponse(f"<html><body><table id=books>{rows}</table></body></html>")
+urlpatterns = [path("books/", books)]
+
+"""
+
+# Beside what `startproject` makes: manage.py, library/settings.py, library/urls.py ...
+FILES = {
+    "library/__init__.py": "from library.celery import app as celery_app\n",
     "library/celery.py": """
 import os
 from celery import Celery
@@ -120,30 +122,8 @@ def count():
     from library.models import Book
     return Book.objects.count()
 """,
-    "library/urls.py": """
-from django.conf import settings
-from django.contrib.auth.decorators import login_required
-from django.http import HttpResponse
-from django.urls import include, path
-from library.models import Book
-@login_required
-def books(request):
-    rows = "".join(f"<tr><td>{b.title}</td><td>{b.shelf}</td></tr>" for b in Book.objects.all())
-    return HttpResponse(f"<html><body><table id=books>{rows}</table></body></html>")
-urlpatterns = [
-    path("books/", books),
-]
-if hasattr(settings, "REHEARSAL"):  # from django.conf import settings
-    urlpatterns.insert(0, path("rehearsal/", include("rehearsal.urls")))
-""",
-    "library/wsgi.py": """
-import os
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "library.settings")
-from django.core.wsgi import get_wsgi_application
-application = get_wsgi_application()
-""",
     "library/checks.py": CHECK,
-    "opening.md": """# Before the library opens
+    "../opening.md": """# Before the library opens
 
 ## 1. The release
 - [ ] Apply migrations: `python manage.py migrate`.
@@ -158,76 +138,113 @@ task=library.tasks.count -->
     + BINDING.replace("office.checks", "library.checks").replace("least=100", "least=1"),
 }
 SEED = """
+import rehearsal
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.db import connection
+for app in (["library", "0001"], ["auth"], ["sessions"]):
+    call_command("migrate", *app, verbosity=0)
 User.objects.create(username="librarian")
 with connection.cursor() as cursor:
     cursor.execute("INSERT INTO library_book (title) VALUES ('One Summer'), ('Two Years')")
+print(rehearsal.__file__)
 """
 
 
 @contextmanager
-def running(folder: Path, environ: dict[str, str], *arguments: str) -> Iterator[None]:
-    with (folder / f"{arguments[2]}.log").open("w") as log:
+def running(
+    folder: Path, environ: dict[str, str], *arguments: str, until: str = ""
+) -> Iterator[None]:
+    """A process of the project; waits until it says a word."""
+    log = folder / f"{arguments[2]}.log"
+    with log.open("w") as written:
         process = subprocess.Popen(
-            arguments, cwd=folder, env=environ, stdout=log, stderr=log, text=True,
+            arguments, cwd=folder, env=environ, stdout=written, stderr=written, text=True,
             start_new_session=True,
         )  # fmt: skip
     try:
+        if until:
+            wait_for(lambda: until in log.read_text() or process.poll() is not None, within=60)
+            assert process.poll() is None, log.read_text()
         yield
     finally:
         end(process)
 
 
-def test_it_performs_its_own_checklist(tmp_path: Path) -> None:
-    for name, text in FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    port = free_port()
-    environ = {
-        **{key: value for key, value in os.environ.items() if not key.startswith("DJANGO_")},
-        "PYTHONPATH": f"{tmp_path}:{ROOT}",
+@dataclass
+class Library:
+    """A new project that has the wheel."""
+
+    folder: Path
+    python: Path
+    environ: dict[str, str]
+
+    def manage(self, *arguments: str, code: int = 0) -> str:
+        """What a command of the project says on stdout; it must exit with `code`."""
+        ran = subprocess.run(
+            [self.python, "manage.py", *arguments],
+            cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=180,
+        )  # fmt: skip
+        assert ran.returncode == code, f"{arguments}: {ran.stdout} {ran.stderr}"
+        return ran.stdout
+
+
+@pytest.fixture
+def library(bare_python: Path, tmp_path: Path) -> Library:
+    """Made by `startproject`, and plugged in by the very blocks of docs/plugging-in.md."""
+    folder = tmp_path / "src"
+    folder.mkdir()
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("DJANGO_") and key != "PYTHONPATH"
+    }
+    environ = inherited | {
         # A numbered database of its own: workers of other tests listen in others.
         "BROKER": servers.redis.url(8),
-        "SITE": f"http://127.0.0.1:{port}",
+        "SITE": f"http://127.0.0.1:{free_port()}",
+        "REHEARSAL_DATABASE_URL": "rehearsal.sqlite3",
+        "PRODUCTION_DATABASE_URL": f"sqlite:///{tmp_path}/production.sqlite3",
     }
+    subprocess.run(
+        [bare_python, "-m", "django", "startproject", "library", folder],
+        check=True, env=inherited, cwd=tmp_path, timeout=60,
+    )  # fmt: skip
+    for name, text in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    for name, added in {"settings": BEFORE + SETTINGS + AFTER, "urls": VIEWS + URLS}.items():
+        file = folder / "library" / f"{name}.py"
+        file.write_text(file.read_text() + added)
+    (tmp_path / "production.sqlite3").touch()  # a database without a table
+    return Library(folder, bare_python, environ)
 
-    def manage(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "manage.py", *arguments],
-            cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=180,
-        )  # fmt: skip
 
-    for arguments in (
-        ["migrate", "-v", "0", "library", "0001"],
-        ["migrate", "-v", "0", "auth"],
-        ["migrate", "-v", "0", "sessions"],
-        ["shell", "-c", SEED],
-        ["migrate", "-v", "0", "--database", "rehearsal", "rehearsal"],
-        ["migrate", "-v", "0", "--database", "rehearsal", "django_celery_results"],
-    ):
-        made = manage(*arguments)
-        assert made.returncode == 0, made.stderr
-    python = (sys.executable, "-m")
-    worker = ("celery", "-A", "library", "worker", "-c", "1", "-l", "INFO", "--without-mingle")
-    web = ("gunicorn", "library.wsgi", "--bind", f"127.0.0.1:{port}", "--no-control-socket")
+def test_a_new_project_plugs_the_wheel_in_and_performs_its_own_checklist(library: Library) -> None:
+    seen = Path(library.manage("shell", "-v", "0", "-c", SEED).strip())
+    assert seen.parent.parent.is_relative_to(library.python.parent.parent), "not the wheel's"
+    for line in ONCE.splitlines():
+        words = line.split()
+        assert words[0] == "manage.py"
+        if words[1] == "rehearsal_enroll":
+            words += ["--yes", str(library.folder / "library-staging.sqlite3")]
+        library.manage(*words[1:])
+    library.manage("rehearsal_gate", code=1)
+    python = str(library.python)
+    worker = (*("-m", "celery", "-A", "library", "worker"), *("-c", "1", "-l", "INFO"))
     with (
-        running(tmp_path, environ, *python, *worker),
-        running(tmp_path, environ, *python, *web),
-    ):
-
-        def is_up() -> bool:
-            try:
-                return bool(urlopen(f"http://127.0.0.1:{port}/books/", timeout=10).status)
-            except OSError as error:
-                if hasattr(error, "close"):
-                    error.close()  # an answer all the same: nobody serves /come-in/
-                return hasattr(error, "code")
-
-        wait_for(is_up)
-        ran = manage("start_rehearsal", "--worker", "--json", "--timeout", "120")
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    said = json.loads(ran.stdout)
+        running(library.folder, library.environ, python, *worker, until="ready."),
+        running(
+            library.folder, library.environ, python, *KEPT_RUNNING.split(), "-v", "2",
+            until="ready.",
+        ),
+        running(
+            library.folder, library.environ, python, "-u", "manage.py", "runserver", "--noreload",
+            library.environ["SITE"].removeprefix("http://"), until="Quit the server",
+        ),
+    ):  # fmt: skip
+        ran = library.manage("start_rehearsal", "--json", "--timeout", "120")
+    said = json.loads(ran)
     items = [item for section in said["sections"] for item in section["items"]]
     assert [item["status"] for item in items] == ["passed"] * 5
     assert [item["check"].rpartition(".")[2] for item in items] == [
@@ -236,15 +253,8 @@ def test_it_performs_its_own_checklist(tmp_path: Path) -> None:
     assert "2 rows" in items[2]["summary"]
     assert items[3]["evidence"]["returned"] == "2"
     assert items[4]["measurements"] == [{"name": "users", "value": 1, "unit": "users"}]
+    assert json.loads(library.manage("rehearsal_gate", "--json"))["go"] is True
 
 
-@pytest.mark.parametrize("block", [0, 1])
-def test_it_is_plugged_in_as_the_document_tells(block: int) -> None:
-    told = re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs" / "plugging-in.md").read_text(), re.DOTALL
-    )[block]
-    assert len(told.splitlines()) <= 10
-    of_the_project = ("DATABASES[", '    "')
-    for line in told.splitlines():
-        if not line.startswith(of_the_project):
-            assert line in FILES[("library/settings.py", "library/urls.py")[block]]
+def test_plugging_in_takes_few_lines() -> None:
+    assert all(len(block.splitlines()) <= 12 for block in (SETTINGS, URLS))
