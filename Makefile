@@ -23,7 +23,7 @@ ifeq ($(CI),true)
 export REHEARSAL_TEST_STRICT := 1
 endif
 
-.PHONY: help demo test long fuzz security faults bench screenshots lint format clean
+.PHONY: help demo test long fuzz security faults matrix bench screenshots lint format clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
