@@ -30,6 +30,10 @@ __all__ = [
     "wheel",
 ]  # it registers the profile that --hypothesis-profile names
 
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # As in what a shell puts into the background; whatever we start would ignore Ctrl-C too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 T = TypeVar("T")
 TOGETHER = {
     "tests/faults/test_placement.py": "placement",
