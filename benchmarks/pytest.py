@@ -21,7 +21,7 @@ from xml.etree import ElementTree
 
 from benchmarks._ratios import spread
 
-ROUNDS = 3
+ROUNDS = int(os.environ.get("ROUNDS", "3"))
 APPS = 12
 MODELS = 10
 """Models in each app; three migrations make, link and fill two of them."""
