@@ -13,7 +13,8 @@ SHELL := /bin/bash
 RUN := .venv/bin/python
 BENCHMARKS := $(filter-out _%,$(basename $(notdir $(wildcard benchmarks/*.py))))
 SYSTEM := chromium:chromium git:git pgbouncer:pgbouncer \
-	prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager  # command:Debian package, for `make test`
+	prometheus:prometheus prometheus-alertmanager:prometheus-alertmanager \
+	systemd-analyze:systemd  # command:Debian package, for `make test`
 
 # Most of what is started here is a Python of a second's life, which would compile this project anew.
 unexport PYTHONDONTWRITEBYTECODE

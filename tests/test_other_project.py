@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +33,16 @@ def blocks(document: str, language: str) -> list[str]:
 CHECK = blocks("writing-a-check.md", "python")[0]
 BINDING = blocks("writing-a-check.md", "markdown")[0]
 SETTINGS, URLS = blocks("plugging-in.md", "python")[:2]
-ONCE = blocks("plugging-in.md", "")[0]
-KEPT_RUNNING = blocks("plugging-in.md", "")[1]
+ONCE, KEPT_RUNNING = blocks("plugging-in.md", "")[:2]
+PERFORM = blocks("README.md", "")[2]
+VERIFY, GATE, GATE_ELSEWHERE = blocks("signing-off.md", "")
+UPGRADE = blocks("upgrading.md", "")[0]
+EXPORT = """
+from pathlib import Path
+from rehearsal.sealing import exports
+for name in ("evidence.json", "evidence.seal"):
+    Path(name).write_text(exports(1).files[name])
+"""
 
 BEFORE = """
 # What the library says of itself, after what `startproject` wrote.
@@ -188,6 +197,21 @@ class Library:
         assert ran.returncode == code, f"{arguments}: {ran.stdout} {ran.stderr}"
         return ran.stdout
 
+    def execute(self, block: str, **answers: str) -> None:
+        """A block of a document as a shell executes it; each line must succeed.
+
+        What the block shows in brackets is left out; `answers` are options instead of questions.
+        """
+        optional = re.sub(r"\[[^]]*\]", "", block)
+        for command, answer in answers.items():
+            optional = re.sub(rf"(?m)^manage.py {command}$", rf"\g<0> {answer}", optional)
+        manage = f'manage.py() {{ "{self.python}" manage.py "$@"; }}\n'
+        ran = subprocess.run(
+            ["bash", "-e", "-c", manage + optional],
+            cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=180,
+        )  # fmt: skip
+        assert ran.returncode == 0, f"{block}{ran.stdout} {ran.stderr}"
+
 
 @pytest.fixture
 def library(bare_python: Path, tmp_path: Path) -> Library:
@@ -223,12 +247,7 @@ def library(bare_python: Path, tmp_path: Path) -> Library:
 def test_a_new_project_plugs_the_wheel_in_and_performs_its_own_checklist(library: Library) -> None:
     seen = Path(library.manage("shell", "-v", "0", "-c", SEED).strip())
     assert seen.parent.parent.is_relative_to(library.python.parent.parent), "not the wheel's"
-    for line in ONCE.splitlines():
-        words = line.split()
-        assert words[0] == "manage.py"
-        if words[1] == "rehearsal_enroll":
-            words += ["--yes", str(library.folder / "library-staging.sqlite3")]
-        library.manage(*words[1:])
+    library.execute(ONCE, rehearsal_enroll=f"--yes {library.folder}/library-staging.sqlite3")
     library.manage("rehearsal_gate", code=1)
     python = str(library.python)
     worker = (*("-m", "celery", "-A", "library", "worker"), *("-c", "1", "-l", "INFO"))
@@ -243,8 +262,10 @@ def test_a_new_project_plugs_the_wheel_in_and_performs_its_own_checklist(library
             library.environ["SITE"].removeprefix("http://"), until="Quit the server",
         ),
     ):  # fmt: skip
-        ran = library.manage("start_rehearsal", "--json", "--timeout", "120")
-    said = json.loads(ran)
+        library.execute(PERFORM)
+    library.manage("shell", "-v", "0", "-c", EXPORT)
+    library.execute(VERIFY + GATE + GATE_ELSEWHERE + UPGRADE)
+    said = json.loads((library.folder / "evidence.json").read_text())
     items = [item for section in said["sections"] for item in section["items"]]
     assert [item["status"] for item in items] == ["passed"] * 5
     assert [item["check"].rpartition(".")[2] for item in items] == [
@@ -253,7 +274,15 @@ def test_a_new_project_plugs_the_wheel_in_and_performs_its_own_checklist(library
     assert "2 rows" in items[2]["summary"]
     assert items[3]["evidence"]["returned"] == "2"
     assert items[4]["measurements"] == [{"name": "users", "value": 1, "unit": "users"}]
-    assert json.loads(library.manage("rehearsal_gate", "--json"))["go"] is True
+
+
+def test_no_command_of_the_documents_is_left_out() -> None:
+    executed = "".join((ONCE, KEPT_RUNNING, PERFORM, VERIFY, GATE, GATE_ELSEWHERE, UPGRADE))
+    for block in test_documents.blocks():
+        for line in block.text.splitlines() if block.language == "" else ():
+            usage = line.startswith("manage.py start_rehearsal [")  # README.md has it executed
+            is_ours = line.startswith("manage.py ") and not usage
+            assert not is_ours or line in executed.splitlines(), f"{block.document.name}: {line}"
 
 
 def test_plugging_in_takes_few_lines() -> None:
