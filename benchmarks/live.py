@@ -90,11 +90,12 @@ def measure(folder: Path) -> None:
             f"{way:<30}{viewers:>8}{statistics.median(seconds):>9.3f}{worst(seconds):>8.3f}"
             f"{limit:>9}{spent}"
         )
-    print(
-        f"{TICKS} checks that do nothing take {statistics.median(slower):.2f}"
-        f" ({min(slower):.2f}-{max(slower):.2f}) times as long beside {POLLERS_BESIDE_CHECKS}"
-        " pollers as alone"
-    )
+    for often, ratios in slower.items():
+        print(
+            f"{TICKS} checks that do nothing, beside {POLLERS_BESIDE_CHECKS} pollers"
+            f"{often.replace('_', ' ')}, take {statistics.median(ratios):.2f} times as long"
+            " as alone"
+        )
     result = {
         f"{'sse' if way == 'pushed' else 'polling'}_p95_seconds_{n}_viewers": round(worst(s), 3)
         for (way, n), s in found.items()
@@ -112,7 +113,8 @@ def measure(folder: Path) -> None:
             }
     each = zip(cost["pushed", 300].each, cost["polled", 50].each, strict=True)
     result |= spread("cpu_pushed_300_over_polled_50", [pushed / polled for pushed, polled in each])
-    result |= spread("checks_beside_200_pollers_over_alone", slower)
+    for often, ratios in slower.items():
+        result |= spread(f"checks_beside_200_pollers{often}_over_alone", ratios)
     print(json.dumps(result))
 
 
@@ -319,8 +321,9 @@ def spent(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def beside_checks(address: str, who: str) -> list[float]:
-    """How many times as long checks that do nothing take on a worker while 200 pollers watch."""
+def beside_checks(address: str, who: str) -> dict[str, list[float]]:
+    """How many times as long checks that do nothing take on a worker while pollers watch: what
+    waits for somebody, which is asked for every five seconds, and what runs, each second."""
     from rehearsal import broker
     from rehearsal.models import Rehearsal
 
@@ -347,38 +350,47 @@ def beside_checks(address: str, who: str) -> list[float]:
     try:
         while not broker.consumers():
             time.sleep(0.1)
-        watched = endless()
+        endless = {"": waiting(), "_each_second": running()}
         took()
-        ratios = []
+        ratios: dict[str, list[float]] = {name: [] for name in endless}
         for _ in range(ROUNDS):
             alone = took()
-            process = crowd("polled", address, watched, who, POLLERS_BESIDE_CHECKS)
-            time.sleep(3)
-            ratios.append(took() / alone)
-            process.kill()
-            process.communicate()
+            for name, number in endless.items():
+                process = crowd("polled", address, number, who, POLLERS_BESIDE_CHECKS)
+                time.sleep(3)
+                ratios[name].append(took() / alone)
+                process.kill()
+                process.communicate()
         return ratios
     finally:
         worker.terminate()
         worker.wait(timeout=30)
 
 
-def endless() -> int:
-    """A rehearsal that runs, in an environment of its own, and never gets anywhere: its pages ask
-    as often as any may."""
+def waiting() -> int:
+    """A rehearsal that waits for somebody, and for ever, in an environment of its own."""
     from rehearsal import tasks
-    from rehearsal.models import CheckItem, Rehearsal, Status, in_seconds
+    from rehearsal.models import CheckItem, Rehearsal, Status
 
     number = tasks.start(
         "## One\n- [ ] Waits <!-- check: rehearsal.checks.base.PersonConfirms -->\n",
         by="benchmark",
         revision="none",
     ).number
-    items = CheckItem.objects.filter(rehearsal=number)
-    while items.get().status != Status.ACTION_REQUIRED:
+    while CheckItem.objects.get(rehearsal=number).status != Status.ACTION_REQUIRED:
         time.sleep(0.05)
-    items.update(status=Status.RUNNING, lease_expires_at=in_seconds(3600))
     Rehearsal.objects.filter(pk=number).update(environment=f"beside-{number}")
+    return number
+
+
+def running() -> int:
+    """A rehearsal that runs, and never gets anywhere."""
+    from rehearsal.models import CheckItem, Status, in_seconds
+
+    number = waiting()
+    CheckItem.objects.filter(rehearsal=number).update(
+        status=Status.RUNNING, lease_expires_at=in_seconds(3600)
+    )
     return number
 
 
