@@ -385,11 +385,12 @@ def waiting() -> int:
 
 def running() -> int:
     """A rehearsal that runs, and never gets anywhere."""
-    from rehearsal.models import CheckItem, Status, in_seconds
+    from rehearsal.models import CheckItem, Status
+    from rehearsal.statements import InSeconds
 
     number = waiting()
     CheckItem.objects.filter(rehearsal=number).update(
-        status=Status.RUNNING, lease_expires_at=in_seconds(3600)
+        status=Status.RUNNING, lease_expires_at=InSeconds(3600)
     )
     return number
 

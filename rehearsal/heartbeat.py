@@ -14,7 +14,8 @@ from django.db.utils import InterfaceError, OperationalError
 
 from rehearsal.checks.base import Report
 from rehearsal.conf import configuration
-from rehearsal.models import CheckItem, Rehearsal, Status, in_seconds
+from rehearsal.models import CheckItem, Rehearsal, Status
+from rehearsal.statements import InSeconds
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class Heartbeat:
 
     def _extend(self) -> bool:
         claim = CheckItem.objects.filter(pk=self._pk, token=self._token, status=Status.RUNNING)
-        lease = in_seconds(configuration().lease_seconds)
+        lease = InSeconds(configuration().lease_seconds)
         shows = (self._report.said, self._report.output, dict(self._report.facts))
         if shows == self._shown:
             return bool(claim.update(lease_expires_at=lease))

@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from rehearsal.models import CheckItem, Choice, Event, Rehearsal, Status, Vote
+from rehearsal.statements import in_turn, insert, update
 
 
 class Change:
@@ -58,7 +59,7 @@ class Change:
         """
         stands = {"status": item.status, "attempt": item.attempt, "token": item.token}
         values |= {"status": to, "changed_in": self.rehearsal.version}
-        if not CheckItem.objects.filter(pk=item.pk, **stands).update(**values):
+        if not update(CheckItem, values, pk=item.pk, **stands):
             return False
         if item.status == Status.RUNNING and item.started_at is not None:
             # A claim takes no lock, so its entry is written with the one that ends it.
@@ -93,10 +94,9 @@ class Change:
         self.note(f"{vote.who} votes {choice.label}: {reason}")
 
     def _save(self) -> None:
-        Event.objects.bulk_create(self.unsaved)
-        Rehearsal.objects.filter(pk=self.rehearsal.pk).update(
-            **{name: getattr(self.rehearsal, name) for name in self.SAVED}
-        )
+        insert(self.unsaved)
+        saved = {name: getattr(self.rehearsal, name) for name in self.SAVED}
+        update(Rehearsal, saved, pk=self.rehearsal.pk)
 
 
 FROZEN = "10s"
@@ -109,8 +109,11 @@ def change(number: int, actor: str) -> Iterator[Change]:
 
     Raises Rehearsal.DoesNotExist when there is none.
     """
-    with transaction.atomic(using=router.db_for_write(Rehearsal)):
-        made = Change(_locked(number), actor)
+    using = router.db_for_write(Rehearsal)
+    within = connections[using].in_atomic_block  # a transaction that may hold the lock, or has read
+    with transaction.atomic(using=using):
+        locked = _locked(number) if within else in_turn(using, lambda: _locked(number))
+        made = Change(locked, actor)
         yield made
         made._save()
 

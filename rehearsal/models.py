@@ -13,7 +13,6 @@ from typing import Any, NoReturn
 
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Now
 from django.urls import reverse
 from django.utils import timezone
 
@@ -400,9 +399,3 @@ class Event(models.Model):
         said = [self.rehearsal_id, self.sequence, at, self.actor, self.ref]
         said += [self.before, self.after, self.message, previous]
         return hashlib.sha256(json.dumps(said, ensure_ascii=False).encode()).hexdigest()
-
-
-def in_seconds(seconds: float) -> models.expressions.Combinable:
-    """The database's clock, `seconds` from now (or ago, when negative)."""
-    offset = datetime.timedelta(seconds=seconds)
-    return models.ExpressionWrapper(Now() + offset, output_field=models.DateTimeField())

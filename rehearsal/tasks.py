@@ -38,9 +38,9 @@ from rehearsal.models import (
     Verdict,
     awaits_decision,
     before_sign_off,
-    in_seconds,
     verdict,
 )
+from rehearsal.statements import InSeconds, in_turn, update
 
 logger = logging.getLogger(__name__)
 
@@ -308,15 +308,18 @@ def _claim(pk: int, attempt: int, *, worker: str, task_id: str) -> CheckItem | N
         return None
     _wait_for_cancelled(item)
     token = uuid.uuid4().hex
-    claimed = waiting.update(
-        status=Status.RUNNING,
-        token=token,
-        lease_expires_at=in_seconds(conf.configuration().lease_seconds),
-        started_at=Now(),
-        finished_at=None,
-        worker=worker[:200],
-        task_id=task_id,
-    )
+    claim = {
+        "status": Status.RUNNING,
+        "token": token,
+        "lease_expires_at": InSeconds(conf.configuration().lease_seconds),
+        "started_at": Now(),
+        "finished_at": None,
+        "worker": worker[:200],
+        "task_id": task_id,
+    }
+    stands = {"pk": pk, "status": Status.QUEUED, "attempt": attempt}
+    using = router.db_for_write(CheckItem)
+    claimed = in_turn(using, lambda: update(CheckItem, claim, **stands))
     item.status, item.token, item.worker = Status.RUNNING, token, worker
     item.started_at = timezone.now()
     return item if claimed else None
@@ -513,7 +516,7 @@ def _give_up(made: Change, item: CheckItem) -> None:
 
 def _ring_again(number: int) -> None:
     late = CheckItem.objects.filter(
-        rehearsal=number, status=Status.QUEUED, queued_at__lt=in_seconds(-RING_AGAIN_AFTER)
+        rehearsal=number, status=Status.QUEUED, queued_at__lt=InSeconds(-RING_AGAIN_AFTER)
     ).order_by("queued_at", "position")
     if not late.exists():
         return

@@ -15,7 +15,8 @@ from django.utils import timezone
 
 from rehearsal import decisions, plan, tasks
 from rehearsal.journal import first_broken_event
-from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict, in_seconds
+from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict
+from rehearsal.statements import InSeconds
 from tests.conftest import WorkerProcess, document, statuses, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"])
@@ -237,7 +238,7 @@ def test_nothing_runs_again_below_something_that_still_looks_at_it() -> None:
 def test_a_check_that_was_cut_off_never_looks_like_one_that_is_not_enabled() -> None:
     rehearsal = begin("RunsSafely")
     rehearsal.items.update(status=Status.RUNNING, token="t", started_at=Now(),
-                           lease_expires_at=in_seconds(-1))  # fmt: skip
+                           lease_expires_at=InSeconds(-1))  # fmt: skip
     tasks.sweep(rehearsal.number)
     assert statuses(rehearsal) == ["queued"]
     tasks.cancel(rehearsal.number, by="tester")
