@@ -283,6 +283,7 @@ Outcomes = dict[str, str]
 def by_hand(root: Path, environ: dict[str, str], command: str) -> tuple[float, Outcomes]:
     """The seconds of a command in a process of its own, and what its tests came to."""
     report = root / "hand.xml"
+    report.unlink(missing_ok=True)  # of the command before
     words = [str(Path(sys.executable).with_name("pytest")), *shlex.split(command)[1:]]
     began = time.perf_counter()
     ran = subprocess.run(
@@ -294,7 +295,7 @@ def by_hand(root: Path, environ: dict[str, str], command: str) -> tuple[float, O
         timeout=600,
     )
     took = time.perf_counter() - began
-    assert ran.returncode in (0, 1), ran.stdout + ran.stderr
+    assert ran.returncode in (0, 1) and report.exists(), ran.stdout + ran.stderr
     cases = ElementTree.parse(report).iter("testcase")
     return took, {f"{case.get('classname')}.{case.get('name')}": outcome(case) for case in cases}
 
