@@ -50,8 +50,9 @@ def in_turn(using: str, write: Callable[[], T]) -> T:
             try:
                 return write()
             except OperationalError as error:
-                busy = getattr(error.__cause__, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
-                if not busy or time.monotonic() > ends:
+                # By its last byte: the others say what it is busy with, such as a log's recovery.
+                code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
+                if code != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
                     raise
             time.sleep(LOOK_SECONDS)
     finally:

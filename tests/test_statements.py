@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -159,3 +161,42 @@ def test_another_error_is_raised_at_once(other: sqlite3.Connection) -> None:
     with pytest.raises(OperationalError, match="no such table"):
         in_turn(SHARED, wrong)
     assert len(looked) == 1
+
+
+def test_a_log_that_another_recovers_is_waited_for(
+    other: sqlite3.Connection, tmp_path: Path
+) -> None:
+    """As after a crash: whoever opens the database first reads its write-ahead log anew."""
+    other.execute("PRAGMA journal_mode = WAL")
+    other.execute("UPDATE count SET number = 7")
+    looked = []
+
+    def look() -> int:
+        looked.append(1)
+        if len(looked) == 20:
+            recovers.communicate("\n", timeout=10)
+        return counted()
+
+    counted()
+    with subprocess.Popen(
+        [sys.executable, "-c", RECOVERS, tmp_path / "shared.sqlite3-shm"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as recovers:
+        assert recovers.stdout and recovers.stdout.readline() == "recovers\n"
+        assert in_turn(SHARED, look) == 1
+    assert len(looked) == 20
+    assert other.execute("SELECT number FROM count").fetchone() == (9,)
+
+
+RECOVERS = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as index:
+    for lock in (120, 122):  # WAL_WRITE_LOCK and WAL_RECOVER_LOCK of SQLite's file format
+        fcntl.lockf(index, fcntl.LOCK_EX, 1, lock)
+    index.write(bytes(96))  # both copies of its header
+    index.flush()
+    print("recovers", flush=True)
+    sys.stdin.readline()
+"""
