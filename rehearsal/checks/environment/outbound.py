@@ -20,14 +20,24 @@ def prove_captured(report: Report, app: Celery, undone: str = "nothing was resto
     """See that no process of this environment can mail anybody real.
 
     Asks this process and every worker on the broker. Raises Failed naming those that could, and
-    Inconclusive where a worker is there and does not say; both add what was left `undone` for it.
+    Inconclusive where a worker is there and does not say, or cannot be told from another of its
+    name; both add what was left `undone` for it.
     """
     found = survey(report, app, queues=())
     routes = mail.by_sender("this process", mail.routes())
     for node, answers in found.answers.items():
         for answer in answers:
-            routes |= mail.by_sender(node, answer.get("mail"))
+            for who, one in mail.by_sender(node, answer.get("mail")).items():
+                # Processes of one name may differ, and none is hidden by another.
+                other = routes.get(who, one) != one
+                routes[f"{who} (process {answer['pid']})" if other else who] = one
     judge(report, routes, dict(found.silent), undone)
+    if found.doubled:
+        raise Inconclusive(
+            f"Several workers call themselves {', '.join(found.doubled)}, so whether each of them "
+            f"said where its mail goes cannot be seen, and {undone}. Give each a name of its own "
+            "with -n."
+        )
 
 
 def judge(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
 from django.contrib.auth.hashers import check_password
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.management import CommandError, call_command
@@ -17,9 +18,10 @@ from django.db import connections
 from django.test import override_settings
 
 from rehearsal import decisions, tasks
-from rehearsal.checks.base import Failed
-from rehearsal.checks.environment import mail, restore
+from rehearsal.checks.base import Failed, Inconclusive
+from rehearsal.checks.environment import mail, outbound, restore
 from rehearsal.checks.environment.outbound import judge
+from rehearsal.checks.environment.survey import Survey
 from rehearsal.databases import replacement, snapshots
 from rehearsal.databases.address import Address, AddressError, of
 from rehearsal.databases.replacement.postgresql import PostgreSQLReplacement
@@ -177,6 +179,26 @@ def test_a_mailer_beside_the_default_one_is_named() -> None:
     for answer in (captured, {}, None, "no mail"):
         with pytest.raises(Failed, match="would mail by an unknown way"):
             judge(report, mail.by_sender("a worker", answer), {})
+
+
+def test_no_worker_is_hidden_by_another_of_its_name(
+    mail_by: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mail_by(CONSOLE)
+    captured = {"default": {"backend": CONSOLE, "captures": "yes"}}
+    open_way = {"default": {"backend": SMTP, "server": "a:25"}}
+    found = Survey(doubled=["a worker"])
+    monkeypatch.setattr(outbound, "survey", lambda *_given, **_named: found)
+    for first, last in ((captured, open_way), (open_way, captured)):
+        said = ({"pid": 7, "mail": first}, {"pid": 8, "mail": last})
+        found.answers = {"a worker": list(said)}
+        with pytest.raises(Failed, match="a worker.* would mail to the SMTP server a:25"):
+            outbound.prove_captured(make_report("A line."), Celery())
+    found.answers = {"a worker": [{"pid": 7, "mail": captured}] * 2}
+    with pytest.raises(Inconclusive, match="Several workers call themselves a worker, .*with -n"):
+        outbound.prove_captured(make_report("A line."), Celery())
+    found.doubled = []
+    outbound.prove_captured(make_report("A line."), Celery())
 
 
 @pytest.mark.parametrize(
