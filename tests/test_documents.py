@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import configparser
-import json
 import os
 import re
 import shutil
@@ -17,7 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import jsonschema
 import pytest
 import yaml
 from django.apps import apps
@@ -171,16 +169,12 @@ def test_a_unit_of_systemd_is_one(block: Block, tmp_path: Path) -> None:
 
 @of("yaml")
 def test_a_service_of_compose_is_one(block: Block) -> None:
-    """There is no Docker here to start it: it is held to what Compose publishes of its files."""
+    """There is no Docker here to start it: what Compose takes for a service is written here."""
     presupposed = "x-staging: &staging {image: obcms}\nvolumes: {rehearsal: {}}\nservices:\n"
     said = yaml.safe_load(presupposed + block.text)
-    schema = json.loads((ROOT / "tests" / "data" / "compose-spec.json").read_text())
-    compose = jsonschema.Draft7Validator(schema)
-    compose.validate(said)
-    misspelt = yaml.safe_load(presupposed + block.text.replace("command:", "comand:"))
-    with pytest.raises(jsonschema.ValidationError, match="comand"):
-        compose.validate(misspelt)
     (service,) = said["services"].values()
+    kinds = {"image": str, "command": str, "environment": dict, "volumes": list}
+    assert {key: type(value) for key, value in service.items()} == kinds
     words = service["command"].split()
     assert words[:2] == ["python", "manage.py"]
     load_command_class(get_commands()[words[2]], words[2])
