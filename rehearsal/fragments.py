@@ -6,6 +6,7 @@ same and may do the same.
 
 from __future__ import annotations
 
+import datetime
 import logging
 import time
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ class View:
     of: str
     may: frozenset[str]
     language: str
-    zone: str
+    zone: datetime.tzinfo
 
     @classmethod
     def of_request(cls, request: HttpRequest, number: int, may: frozenset[str]) -> View:
@@ -51,7 +52,7 @@ class View:
             request.GET.get("of", ""),
             may,
             translation.get_language() or "",
-            timezone.get_current_timezone_name(),
+            timezone.get_current_timezone(),
         )
 
 

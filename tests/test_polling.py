@@ -130,6 +130,16 @@ def test_the_clock_goes_on_though_nothing_changed(client: Client) -> None:
     assert rows_in(response) == [] and "#rehearsal-status" not in response.content.decode()
 
 
+def test_a_reader_may_be_in_a_time_zone_without_a_name(client: Client) -> None:
+    """As a project's middleware may take it from a browser: by its offset alone."""
+    rehearsal = begin("Passes")
+    at = Rehearsal.objects.get(pk=rehearsal.pk).started_at
+    with timezone.override(datetime.timezone(datetime.timedelta(hours=8, minutes=7))):
+        response = poll(client, rehearsal, 0)
+        assert response.status_code == 200
+        assert f"{timezone.localtime(at):%H:%M}" in response.content.decode()
+
+
 def test_a_poll_sweeps_but_not_each_time(client: Client) -> None:
     rehearsal = begin("Passes")
     lost = rehearsal.items.get()
