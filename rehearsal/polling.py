@@ -142,6 +142,9 @@ class Pace:
     """Of one processor, for what Django does in this process to answer those who ask."""
     WINDOW = 20
     """Seconds over which that is added up."""
+    LONGEST = 10
+    """Seconds of a pause at most: a page that hears nothing for twice as long says it is stale,
+    and who asks so rarely is still known by the cookie."""
 
     def __init__(self) -> None:
         self._work: dict[int, float] = {}
@@ -149,7 +152,7 @@ class Pace:
     def pause(self, now: float) -> int:
         """The seconds after which one that asks at `now` may ask again."""
         work = sum(self._lately(now).values()) / self.WINDOW
-        return max(1, math.ceil(work / self.SHARE))
+        return min(max(1, math.ceil(work / self.SHARE)), self.LONGEST)
 
     def answered(self, now: float, pause: int, seconds: float) -> None:
         """Count an answer that took `seconds` of a processor, to one that was told `pause`."""

@@ -172,9 +172,11 @@ def _as_html(rehearsal: Rehearsal, broken: list[str]) -> str:
         "told": told,
         "rehearsal": rehearsal,
         "verdict": stands.label.capitalize()
+        + (" so far" if missing else "")
         + (f", with {waived} line{'s' * (waived != 1)} waived" if waived else ""),
         "missing": [row.ref for row in missing],
-        "good": stands == Verdict.GREEN and not broken,
+        "good": stands == Verdict.GREEN and not (broken or missing),
+        "open": stands == Verdict.GREEN and missing and not broken,
         "stated": [(title, refs) for title, refs in stated.items() if refs],
         "seal": rehearsal.seals.last(),
         "broken": broken,

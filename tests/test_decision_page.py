@@ -175,7 +175,8 @@ def test_the_report_that_the_sign_off_attaches_says_what_has_ended(
     rehearsal = Rehearsal.objects.get(pk=rehearsal.pk)
     assert rehearsal.verdict == Verdict.RUNNING
     shown = records.as_html(rehearsal)
-    assert f'<p class="word">{stands}</p>' in shown
+    assert f'<p class="word">{stands} so far</p>' in shown
+    assert 'class="verdict good"' not in shown
     assert "while the sign-off went on, without the outcome of 1.3." in shown
     assert "without the outcome of" not in records.as_html(work(rehearsal))
 

@@ -172,6 +172,30 @@ def test_with_javascript_an_answer_changes_the_line_in_place(window: Open) -> No
     assert opened.complaints == []
 
 
+def test_a_poll_that_an_answer_overtook_does_not_end_the_polling(window: Open) -> None:
+    rehearsal = begin("Passes", "Ends how=failed")
+    settle(rehearsal, 0)
+    opened = window()
+    opened.page.goto(address(rehearsal))
+    opened.page.click("#item-1-1 > summary")
+    held: list[sync_api.Route] = []
+    opened.page.route("**/rows/?*", lambda route: held.append(route), times=1)
+    for _ in range(100):  # until the page asks, which it does each second
+        if not held:
+            opened.page.wait_for_timeout(50)
+    settle(rehearsal, 1)
+    late = held[0].fetch()
+    assert late.status == 286
+    opened.page.locator("#item-1-1").get_by_role("button", name="again").click()
+    word = opened.page.locator("#item-1-1 .rehearsal-word")
+    expect(word).to_have_text("queued")
+    with opened.page.expect_response("**/rows/?*"):
+        held[0].fulfill(response=late)
+    settle(rehearsal, 0)
+    expect(word).to_have_text("passed", timeout=WITHIN)
+    assert opened.complaints == []
+
+
 def test_what_asks_whether_one_really_means_it_stays_open_while_rows_tick(window: Open) -> None:
     rehearsal = begin("Passes", "Passes")
     opened = window()

@@ -17,8 +17,11 @@ from django.utils.module_loading import import_string
 
 from rehearsal.conf import all_settings
 
-CAPTURING = (console.EmailBackend, dummy.EmailBackend, locmem.EmailBackend)
-"""Backends that send nothing; the one that writes files is a kind of console."""
+CAPTURING = (
+    *(console.EmailBackend, dummy.EmailBackend),
+    *(filebased.EmailBackend, locmem.EmailBackend),
+)
+"""Backends that send nothing; what a project derives from one of them may send all the same."""
 SMTP = "django.core.mail.backends.smtp.EmailBackend"
 DUMMY = "django.core.mail.backends.dummy.EmailBackend"
 NO_MAILER = {"backend": "MAILERS, which names no such mailer", "captures": "yes"}
@@ -100,9 +103,9 @@ def route_of(said: str, server: str) -> dict[str, str]:
         backend = import_string(said)
     except ImportError as error:
         return {"backend": said, "error": f"it cannot be imported ({error})"}
-    if isinstance(backend, type) and issubclass(backend, CAPTURING):
+    if backend in CAPTURING:
         return {"backend": said, "captures": "yes"}
-    if isinstance(backend, type) and issubclass(backend, smtp.EmailBackend):
+    if backend is smtp.EmailBackend:
         return {"backend": said, "server": server}
     return {"backend": said}
 

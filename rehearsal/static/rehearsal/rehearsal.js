@@ -3,5 +3,7 @@
 document.querySelector(".rehearsal").addEventListener("htmx:beforeSwap", ({ detail }) => {
   if (!detail.shouldSwap || detail.requestConfig.elt.isConnected) return;
   detail.shouldSwap = false;
+  // That of a poll whose place was taken may be older than the page, and say that all has ended.
+  if (detail.requestConfig.verb === "get") return;
   htmx.swap(document.body, detail.serverResponse, { swapStyle: "none" });
 });

@@ -13,6 +13,7 @@ import pytest
 from celery import Celery
 from django.contrib.auth.hashers import check_password
 from django.contrib.sessions.backends.db import SessionStore
+from django.core.mail.backends import locmem, smtp
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import override_settings
@@ -143,6 +144,22 @@ def test_own_route(mail_by: Callable[..., None]) -> None:
     assert "cannot be imported" in mail.leads(mail.routes()["default"])
 
 
+class SendsToo(locmem.EmailBackend):
+    """A backend of a project's own, which may do more than what it is derived from."""
+
+
+class GoesElsewhere(smtp.EmailBackend):
+    """A backend of a project's own, whose server is not the settings'."""
+
+
+@pytest.mark.parametrize("backend", [SendsToo, GoesElsewhere])
+def test_what_a_project_derives_is_known_by_its_own_name_alone(backend: type) -> None:
+    name = f"{backend.__module__}.{backend.__qualname__}"
+    found = mail.route_of(name, "sink:1025")
+    assert not mail.leads_nowhere(found, ["sink:1025", "sink"])
+    assert mail.leads_nowhere(found, [name])
+
+
 @pytest.mark.parametrize(
     ("mailers", "servers"),
     [
@@ -193,12 +210,12 @@ def test_no_worker_is_hidden_by_another_of_its_name(
         said = ({"pid": 7, "mail": first}, {"pid": 8, "mail": last})
         found.answers = {"a worker": list(said)}
         with pytest.raises(Failed, match="a worker.* would mail to the SMTP server a:25"):
-            outbound.prove_captured(make_report("A line."), Celery())
+            outbound.prove_captured(make_report("A line."), Celery(set_as_current=False))
     found.answers = {"a worker": [{"pid": 7, "mail": captured}] * 2}
     with pytest.raises(Inconclusive, match="Several workers call themselves a worker, .*with -n"):
-        outbound.prove_captured(make_report("A line."), Celery())
+        outbound.prove_captured(make_report("A line."), Celery(set_as_current=False))
     found.doubled = []
-    outbound.prove_captured(make_report("A line."), Celery())
+    outbound.prove_captured(make_report("A line."), Celery(set_as_current=False))
 
 
 @pytest.mark.parametrize(
