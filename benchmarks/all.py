@@ -167,8 +167,8 @@ ROWS = (
     Row(
         "history", "admin_list_over_limit",
         "the slowest list in the admin at 10,000 rehearsals", "the limit of 100 ms", 1,
-        behind="the admin counts all rehearsals, and their items, for its pages; next:"
-        " `show_full_result_count` off and a count that is kept",
+        behind="the admin counts all rehearsals, and their items, for its pages; next: a count that"
+        " is kept",
     ),
 )  # fmt: skip
 NAMES = tuple(dict.fromkeys(row.benchmark for row in ROWS))
