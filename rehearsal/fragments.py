@@ -7,7 +7,6 @@ same and may do the same.
 from __future__ import annotations
 
 import datetime
-import logging
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -19,12 +18,9 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
-from rehearsal import page, tasks, trends
+from rehearsal import page, trends
 from rehearsal.access import RESULTS
-from rehearsal.checks.base import BindingError
 from rehearsal.decision import Decision
-
-logger = logging.getLogger(__name__)
 
 SWEEP_EVERY = 3
 """Seconds between two sweeps of one rehearsal by one process, however many pages watch it."""
@@ -162,14 +158,6 @@ def sweep_is_due(number: int) -> bool:
         return False
     _last_swept[number] = now
     return True
-
-
-def sweep(number: int) -> None:
-    """Sweep for a page; a check that this process cannot load is not the page's concern."""
-    try:
-        tasks.sweep(number)
-    except BindingError:
-        logger.exception("Rehearsal %s names a check that this process cannot load", number)
 
 
 def whole(text: str | None, *, missing: int) -> int:

@@ -182,9 +182,9 @@ def next_step(items: Sequence[CheckItem], *, decided: bool) -> Step:
             ready.append(item)
             signing_off |= item.sign_off
     active = [item for item in items if item.status in ACTIVE]
-    if any(base.load(item.check_path).exclusive for item in active):
+    if any(base.declared_by(item.check_path).exclusive for item in active):
         return step
-    step.queue = [item for item in ready if not base.load(item.check_path).exclusive]
+    step.queue = [item for item in ready if not base.declared_by(item.check_path).exclusive]
     if not step.queue and not active:
         step.queue = ready[:1]
     return step
@@ -200,28 +200,30 @@ def needs(items: Sequence[CheckItem]) -> Iterable[Sequence[CheckItem]]:
 
     The sign-off comes after the decision, so nothing before it can need a line of it.
     """
-    return _named(items, [base.load(item.check_path).needs for item in items])
+    return _named(items, [base.declared_by(item.check_path).needs for item in items])
 
 
 def awaits(items: Sequence[CheckItem]) -> Iterable[Sequence[CheckItem]]:
     """For each item, the items above it that must have ended before it, whatever came of them."""
-    return _named(items, [base.load(item.check_path).after for item in items])
+    return _named(items, [base.declared_by(item.check_path).after for item in items])
 
 
 def _named(
     items: Sequence[CheckItem], named: Sequence[tuple[str, ...] | None]
 ) -> Iterator[Sequence[CheckItem]]:
     """For each item those above it that are of the named checks; None names them all."""
-    classes = [base.load(item.check_path) for item in items]
+    classes = [base.declared_by(item.check_path) for item in items]
     for position, paths in enumerate(named):
         signs_off = items[position].sign_off
-        wanted = None if paths is None else tuple(base.load(path) for path in paths)
+        wanted = None if paths is None else tuple(base.declared_by(path) for path in paths)
+        if wanted and base.Unknown in wanted:
+            wanted = None
         above = range(position) if wanted is None or wanted else ()
         yield [
             items[i]
             for i in above
             if (signs_off or not items[i].sign_off)
-            and (wanted is None or issubclass(classes[i], wanted))
+            and (wanted is None or issubclass(classes[i], (*wanted, base.Unknown)))
         ]
 
 

@@ -6,6 +6,7 @@ a message lost, late or doubled changes nothing.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import logging
 import os
@@ -51,7 +52,7 @@ RING_AGAIN_AFTER = 5
 MAXIMUM_ATTEMPTS = 3
 """How often a check that is safe to repeat may lose its worker."""
 CANCELLED_BEFORE = 10
-"""How many earlier rehearsals are looked at for a cancelled command that still runs."""
+"""How many rehearsals back is looked for a cancelled command that still runs."""
 
 
 # Start, and what a person may ask of a rehearsal.
@@ -243,7 +244,7 @@ def decide(made: Change, items: list[CheckItem], choice: Choice) -> None:
 
 
 def _ring_after_commit(items: Iterable[CheckItem]) -> None:
-    messages = [(item.pk, item.attempt, base.load(item.check_path).timeout) for item in items]
+    messages = [(item.pk, item.attempt, _timeout(item)) for item in items]
     if messages:
         transaction.on_commit(lambda: _ring(messages), using=router.db_for_write(CheckItem))
 
@@ -287,7 +288,8 @@ def perform(self: Task, pk: int, attempt: int) -> None:
     report = _report(item)
     with Heartbeat(pk, item.token, report, longest=_timeout(item) + HARD_AFTER):
         status, summary = _judge(item, report)
-        patiently(lambda: _settle(item, status, summary, report, self))
+        # A copy for each try: one that was rolled back has moved the item it was given.
+        patiently(lambda: _settle(copy.copy(item), status, summary, report, self))
 
 
 CLAIMED = (
@@ -330,7 +332,7 @@ _alone: set[tuple[int, datetime.datetime | None]] = set()
 
 
 def _wait_for_cancelled(item: CheckItem) -> None:
-    """Wait until nothing runs any more of what was cancelled before this item's rehearsal.
+    """Wait until nothing runs any more of what was cancelled lately in another rehearsal.
 
     Its worker needs a moment to end the command, and gives up the lease then. Nobody extends that
     lease, so a worker that is gone too is waited for at most `lease_seconds`.
@@ -341,10 +343,9 @@ def _wait_for_cancelled(item: CheckItem) -> None:
         return  # it was open ever since, so no other can have begun
     ending = CheckItem.objects.filter(
         rehearsal__environment=rehearsal.environment,
-        rehearsal__lt=rehearsal.number,
         rehearsal__gte=rehearsal.number - CANCELLED_BEFORE,
         lease_expires_at__gt=Now(),
-    ).exclude(status=Status.RUNNING)
+    ).exclude(Q(status=Status.RUNNING) | Q(rehearsal=rehearsal.number))
     while ending.exists():
         time.sleep(0.1)
     _alone.clear()
@@ -427,10 +428,7 @@ def _worker_ends(error: SystemExit) -> bool:
 
 
 def _timeout(item: CheckItem) -> int:
-    try:
-        return base.load(item.check_path).timeout
-    except base.BindingError:  # it cannot run either, and will say so
-        return base.Check.timeout
+    return base.declared_by(item.check_path).timeout
 
 
 def _settle(item: CheckItem, status: Status, summary: str, report: base.Report, task: Task) -> None:
@@ -503,7 +501,7 @@ def sweep(number: int) -> None:
 
 
 def _give_up(made: Change, item: CheckItem) -> None:
-    if base.load(item.check_path).safe_to_repeat and item.attempt < MAXIMUM_ATTEMPTS:
+    if base.declared_by(item.check_path).safe_to_repeat and item.attempt < MAXIMUM_ATTEMPTS:
         made.queue([item])
         return
     said = f" The last it said: {item.summary}" if item.summary else ""
@@ -524,7 +522,7 @@ def _ring_again(number: int) -> None:
     held = broker.queue_length()
     if held is not None and late.count() > held:
         lost = late[: late.count() - held]
-        _ring([(one.pk, one.attempt, base.load(one.check_path).timeout) for one in lost])
+        _ring([(one.pk, one.attempt, _timeout(one)) for one in lost])
 
 
 # What other checks listen for.

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import datetime
 import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
 from celery.backends.base import DisabledBackend
-from django.db import connections
+from django.db import OperationalError, connections
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from rehearsal import decisions, plan, tasks
+from rehearsal import decisions, journal, plan, tasks
 from rehearsal.journal import first_broken_event
 from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict
 from rehearsal.statements import InSeconds
@@ -65,6 +67,71 @@ def test_what_looks_afterwards_waits_for_all_above_and_runs_whatever_came_of_it(
     assert tasks.rerun(rehearsal.number, by="a person", ref="1.2") == 3
     work(rehearsal)
     assert statuses(rehearsal) == ["failed", "passed", "passed", "passed", "passed", "passed"]
+
+
+def ends(rehearsal: Rehearsal) -> list[str]:
+    return [event.after for event in rehearsal.events.filter(ref="1.1", before="running")]
+
+
+def test_an_outcome_is_written_though_the_database_took_back_the_first_try(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rehearsal = begin("Passes")
+    insert, tries = journal.insert, []
+
+    def broken_once(events: Any) -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OperationalError("planted")
+        insert(events)
+
+    monkeypatch.setattr(journal, "insert", broken_once)
+    work(rehearsal)
+    assert len(tries) == 2
+    assert (statuses(rehearsal), ends(rehearsal)) == (["passed"], ["passed"])
+    assert rehearsal.measurements.count() == 1
+
+
+def test_an_outcome_is_written_once_though_nobody_heard_that_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rehearsal = begin("Passes")
+    settle, tries = tasks._settle, []
+
+    def unheard_once(*arguments: Any) -> None:
+        settle(*arguments)
+        tries.append(1)
+        if len(tries) == 1:
+            raise OperationalError("the connection broke amid COMMIT")
+
+    monkeypatch.setattr(tasks, "_settle", unheard_once)
+    work(rehearsal)
+    assert len(tries) == 2
+    assert (statuses(rehearsal), ends(rehearsal)) == (["passed"], ["passed"])
+    assert rehearsal.measurements.count() == 1
+
+
+def test_a_check_that_this_process_cannot_import_costs_no_other_its_outcome(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rehearsal = begin("Passes", "Alone", "Passes", "PassesAfterAll")
+    monkeypatch.delattr("tests.sample_checks.Alone")
+    tasks.sweep(rehearsal.number)
+    work(rehearsal)
+    assert statuses(rehearsal) == ["passed", "failed", "passed", "skipped"]
+    assert "cannot be imported" in rehearsal.items.get(number=2).summary
+    rehearsal.items.filter(number=2).update(status=Status.RUNNING, token="t",
+                                            lease_expires_at=InSeconds(-1))  # fmt: skip
+    tasks.sweep(rehearsal.number)
+    assert "was lost" in rehearsal.items.get(number=2).summary
+
+
+def test_what_may_be_the_check_that_another_needs_is_waited_for() -> None:
+    rehearsal = begin("LooksAfterAll", "NeedsTheFirst")
+    assert [list(each) for each in plan.needs(tasks.items_of(rehearsal.number))] == [[], []]
+    first = rehearsal.items.get(number=1)
+    rehearsal.items.filter(pk=first.pk).update(check_path="tests.sample_checks.Gone")
+    assert list(plan.needs(tasks.items_of(rehearsal.number)))[1] == [first]
 
 
 @pytest.mark.filterwarnings("ignore:coroutine .* was never awaited")
@@ -361,6 +428,29 @@ def test_a_cancelled_rehearsal_is_decided_at_once() -> None:
     assert rehearsal.verdict == Verdict.CANCELLED
     assert rehearsal.closed_at is not None
     begin("Passes")
+
+
+@pytest.mark.fault(
+    "an earlier rehearsal run again beside the cancelled command of a later one",
+    promised="its checks wait until that is gone",
+)
+def test_run_again_waits_for_what_a_later_one_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = begin("Ends how=failed")
+    work(earlier)
+    later = begin("Passes")
+    assert tasks._claim(later.items.get().pk, 1, worker="w", task_id="t")
+    tasks.cancel(later.number, by="tester")
+    tasks.rerun(earlier.number, by="tester")
+    waits = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(statuses(earlier))
+        later.items.update(lease_expires_at=None)  # as its worker does when the command is gone
+
+    monkeypatch.setattr(tasks, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    work(earlier)
+    assert waits == [["queued"]]
+    assert statuses(earlier) == ["failed"]
 
 
 @pytest.mark.fault("claim in the middle of a cancel", promised="it is cancelled too")

@@ -287,6 +287,17 @@ def load(path: str) -> type[Check]:
     return found
 
 
+def declared_by(path: str) -> type[Check]:
+    """The check class at a dotted path; `Unknown` where this process cannot import it.
+
+    For whoever arranges the items: the line fails when it is performed, and no other with it.
+    """
+    try:
+        return load(path)
+    except BindingError:
+        return Unknown
+
+
 def build(path: str, options: dict[str, object]) -> Check:
     """The check at a dotted path with its options; raises BindingError naming a wrong option."""
     found = load(path)
@@ -334,8 +345,16 @@ class NotServedYet(Check):
         )
 
 
+@dataclass(frozen=True)
+class Unknown(Check):
+    """Stands for a check that this process cannot import, while another may: it could be any, so it
+    needs all above it, nothing runs beside it, and it is never repeated."""
+
+    exclusive = True
+
+
 __all__ = [
     "ACKNOWLEDGE", "ActionRequired", "BindingError", "Check", "Failed", "History", "Inconclusive",
     "Measurement", "NotServedYet", "Outcome", "Past", "PersonConfirms", "Rehearsed", "Report",
-    "Skipped", "Told", "build", "load",
+    "Skipped", "Told", "Unknown", "build", "declared_by", "load",
 ]  # fmt: skip
