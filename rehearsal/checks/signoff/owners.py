@@ -145,6 +145,14 @@ def _connection() -> tuple[Any, str]:
             "their own in REHEARSAL['OWNERS_MAIL'], such as {'HOST': 'smtp.example.org'}."
         )
     connection = _given(backend, given) if given else mail.default_mailer()
+    if isinstance(connection, mail.CAPTURING):
+        # Derived from one that captures: it may send all the same, and nobody can tell from here.
+        raise Inconclusive(
+            f"Whether mail reaches anybody by {type(connection).__module__}."
+            f"{type(connection).__qualname__} cannot be told, since it is made of a backend that "
+            "captures mail: name an SMTP server in REHEARSAL['OWNERS_MAIL'], such as {'HOST': "
+            "'smtp.example.org'}."
+        )
     if isinstance(connection, EmailBackend) and not connection.timeout:
         connection.timeout = SECONDS
     return connection, sender

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
+from django.core.mail.backends import locmem
 
 from rehearsal.checks.base import Exports, Failed, Inconclusive, Rehearsed, Report
 from rehearsal.checks.signoff import OwnersTold
@@ -179,6 +180,25 @@ def test_the_environments_own_sink_reaches_no_owner(
         "MAIL_SINKS": ["sink.example.org"],
     }
     with pytest.raises(Inconclusive, match="a sink by MAIL_SINKS"):
+        run(told())
+
+
+class Derived(locmem.EmailBackend):
+    """What a project may make of a backend that captures."""
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_a_backend_made_of_one_that_captures_tells_no_owner(
+    given: bool, settings: Any, mail_by: Callable[..., None]
+) -> None:
+    backend = f"{__name__}.{Derived.__qualname__}"
+    mail_by(backend)
+    settings.REHEARSAL = {
+        **settings.REHEARSAL,
+        "OWNERS": ["a@example.org"],
+        "OWNERS_MAIL": {"BACKEND": backend} if given else {},
+    }
+    with pytest.raises(Inconclusive, match="cannot be told"):
         run(told())
 
 
