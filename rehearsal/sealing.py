@@ -75,7 +75,7 @@ def _differing(rehearsal: Rehearsal, found: Seal) -> list[str]:
             now["journal"] = sealed["journal"]  # it goes on with the sign-off
         then = [] if entry == last else [f"The journal's entry {length} is not the sealed one."]
         return then + differences(sealed, now)
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ["The sealed document cannot be read: it is not as it was written."]
 
 

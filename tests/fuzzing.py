@@ -26,8 +26,15 @@ def cases(quick: int, long: int = 10_000) -> Callable[[Test], Test]:
     many = settings.get_current_profile_name() == LONG
 
     def mark(test: Test) -> Test:
-        # No deadline: a busy machine is not a slow reader.
-        bounded = settings(max_examples=long if many else quick, deadline=None)(test)
+        # No deadline: a busy machine is not a slow reader. A fixture may last for all cases, where
+        # each case writes what it reads.
+        bounded = settings(
+            max_examples=long if many else quick,
+            deadline=None,
+            suppress_health_check=list(
+                HealthCheck if many else [HealthCheck.function_scoped_fixture]
+            ),
+        )(test)
         return pytest.mark.fuzz(bounded)
 
     return mark

@@ -20,11 +20,14 @@ from django.http import HttpResponse
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from hypothesis import given
+from hypothesis import strategies as st
 
-from rehearsal import decisions, fragments, page, polling, records, tasks, views, wording
+from rehearsal import access, decisions, fragments, page, polling, records, tasks, views, wording
 from rehearsal.conf import configuration
 from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict
 from tests.conftest import document
+from tests.fuzzing import cases
 
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
 
@@ -99,6 +102,38 @@ def poll(client: Client, rehearsal: Rehearsal, seen: object, **more: object) -> 
 
 def rows_in(response: HttpResponse) -> list[str]:
     return re.findall(r'id="(item-[0-9-]+)-head" hx-swap-oob="true"', response.content.decode())
+
+
+# What is asked, whatever it is.
+
+RUBBISH = st.text(max_size=12) | st.sampled_from(
+    ["-1", "0", "1", "99999999999999999999", "1e3", "\u0662", "1.1", "2.", ".1", "banner", "\x00",
+     "../1.1", "1.1/", "%00", "last", "<b>", "\ud800".encode("utf-8", "replace").decode()]
+)  # fmt: skip
+HEADERS = ["HX-Request", "Last-Event-ID", "Accept-Language", "HX-Target", "If-None-Match", "Accept"]
+
+
+@cases(25)
+@given(
+    path=st.sampled_from([*PAGES, "{n}/items/{ref}/", "{n}/items/{ref}/trends/", "trends/"]),
+    number=st.integers(0, 2) | st.integers(0, 10**30),
+    ref=RUBBISH,
+    asked=st.dictionaries(
+        st.sampled_from(["seen", "of", "elapsed", "page", "next", "x"]), RUBBISH, max_size=4
+    ),
+    headers=st.dictionaries(st.sampled_from(HEADERS), st.text("a1-*;=,/ \xe9", max_size=9)),
+    cookie=RUBBISH,
+)
+def test_whatever_is_asked_is_answered_or_not_there(
+    client: Client, path: str, number: int, ref: str, asked: dict[str, str],
+    headers: dict[str, str], cookie: str,
+) -> None:  # fmt: skip
+    if not Rehearsal.objects.exists():
+        begin("Passes")
+    there = Rehearsal.objects.values_list("pk", flat=True).get()
+    client.cookies[access.LATELY] = quote(cookie)
+    address = "/rehearsal/" + path.format(n=number or there, ref=quote(ref, safe=""))
+    assert client.get(address, asked, headers=headers).status_code in {200, 204, 286, 302, 404}
 
 
 # Who may come in.

@@ -145,7 +145,9 @@ class Visitor:
                 server.request(method, path, body, headers)
                 response = server.getresponse()
                 said = response.read(LARGEST_ANSWER + 1)
-        except (OSError, http.client.HTTPException) as error:
+                if len(said) <= LARGEST_ANSWER and response.length:
+                    raise http.client.IncompleteRead(said, response.length)
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             raise Inconclusive(
                 f"The web server at {self.address} did not answer to {path} "
                 f"({type(error).__name__}: {error}): start it, or correct REHEARSAL['SITE_URL']."
@@ -153,11 +155,18 @@ class Visitor:
         if len(said) > LARGEST_ANSWER:
             raise Inconclusive(f"{path} answers with more than {LARGEST_ANSWER} bytes: page it.")
         location = response.headers.get("Location", "") if 300 <= response.status < 400 else ""
+        try:
+            sent_on_to = _path(urljoin(path, location)) if location else ""
+        except ValueError:
+            raise Inconclusive(
+                f"{path} sends its visitor on to {location[:200]!r}, which is no address: correct "
+                "the view."
+            ) from None
         answer = Answer(
             path,
             response.status,
-            said.decode(response.headers.get_content_charset() or "utf-8", "replace"),
-            _path(urljoin(path, location)) if location else "",
+            _text(said, response.headers.get_content_charset() or "utf-8"),
+            sent_on_to,
             time.monotonic() - began,
             htmx,
         )
@@ -236,6 +245,13 @@ class Visitor:
         client: Any = Client(raise_request_exception=False, **extra)
         client.cookies.load(dict(self.cookies))
         return client
+
+
+def _text(said: bytes, charset: str) -> str:
+    try:
+        return said.decode(charset, "replace")
+    except (LookupError, ValueError):  # a browser guesses too where it knows no such charset
+        return said.decode("utf-8", "replace")
 
 
 def _path(url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from http.client import HTTPException
 from pathlib import Path
 from urllib.parse import quote
 
@@ -65,7 +66,7 @@ class Sink:
         try:
             with OPENER.open(url, timeout=ANSWER_SECONDS) as response:
                 return str(response.read(LARGEST).decode("utf-8", "replace"))
-        except (OSError, ValueError) as error:
+        except (OSError, HTTPException, ValueError) as error:
             raise Inconclusive(
                 f"The mail catcher at {self.how} cannot be asked ({error}): start it, or {REMEDY}."
             ) from None

@@ -109,11 +109,8 @@ class Site:
 
     def read(self, path: str, sent: object = None, **more: str) -> Any:
         """The JSON of an answer."""
-        body = self.call(path, None if sent is None else json.dumps(sent).encode(), **more)
-        try:
-            return json.loads(body)
-        except ValueError:
-            raise ForgeError(f"{path} did not answer in JSON: is the address a forge's?") from None
+        data = None if sent is None else json.dumps(sent).encode()
+        return _json(path, self.call(path, data, **more))
 
     def upload(self, path: str, name: str, data: bytes, **more: str) -> Any:
         """Send one file as a form's field `file`; returns the JSON of the answer."""
@@ -126,10 +123,14 @@ class Site:
             *(boundary.encode(), head.encode(), data, boundary.encode()),
         )
         kind = f"multipart/form-data; boundary={boundary}"
-        try:
-            return json.loads(self.call(path, body, kind, **more))
-        except ValueError:
-            raise ForgeError(f"{path} did not answer in JSON: is the address a forge's?") from None
+        return _json(path, self.call(path, body, kind, **more))
+
+
+def _json(path: str, body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise ForgeError(f"{path} did not answer in JSON: is the address a forge's?") from None
 
 
 def _expect(found: Any, *keys: str | int) -> Any:

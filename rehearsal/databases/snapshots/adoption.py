@@ -77,7 +77,7 @@ def _vouched(path: Path) -> dict[str, str]:
     """What the file of digests says: SHA-256 by the file's name within the archive."""
     told = path.with_name(f"{path.name}.sha256")
     try:
-        lines = told.read_text().splitlines()
+        lines = told.read_text(errors="replace").splitlines()
     except OSError:
         how = f"find {path.name} -type f -exec sha256sum {{}} +" if path.is_dir() else ""
         raise SnapshotError(

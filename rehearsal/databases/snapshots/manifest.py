@@ -85,7 +85,7 @@ def read(folder: Path) -> Manifest:
         raise SnapshotError(
             f"There is no snapshot in {folder.name}: it was not taken to its end. Take it again."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise SnapshotError(
             f"The manifest of the snapshot in {folder.name} cannot be read "
             f"({type(error).__name__}: {error}). Take the snapshot again."
