@@ -53,7 +53,7 @@ def wheel(session: nox.Session, django: str) -> None:
     bare = shutil.which("python", path=session.bin)
     session.run(
         *(sys.executable, "-m", "pytest", "-n", "0", "tests/test_other_project.py"),
-        *("tests/test_wheel.py", *session.posargs),
+        *("tests/test_wheel.py", "-m", "long or not long", *session.posargs),
         env={"BARE_PYTHON": bare},
         external=True,
     )

@@ -244,6 +244,7 @@ def library(bare_python: Path, tmp_path: Path) -> Library:
     return Library(folder, bare_python, environ)
 
 
+@pytest.mark.long  # an environment of its own
 def test_a_new_project_plugs_the_wheel_in_and_performs_its_own_checklist(library: Library) -> None:
     seen = Path(library.manage("shell", "-v", "0", "-c", SEED).strip())
     assert seen.parent.parent.is_relative_to(library.python.parent.parent), "not the wheel's"

@@ -133,8 +133,7 @@ def on_postgresql(path: Path) -> Iterator[Host]:
     host.migration("stock", "0001_initial", FIRST)
     execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)")
     execute(f"CREATE DATABASE {NAME}")
-    for app in ("rehearsal", "django_celery_results"):
-        host.manage("migrate", "--database", "rehearsal", app)
+    host.prepare("rehearsal")
     host.manage("migrate", "stock")
     try:
         yield host

@@ -132,7 +132,7 @@ def test_on_sqlite(tmp_path: Path) -> None:
     host = Host(tmp_path, {"HOST_DATABASE": "staging.sqlite3"})
     settings = host.path / "host" / "settings.py"
     settings.write_text(settings.read_text() + ON_SQLITE)
-    host.manage("migrate", "--database", "rehearsal", "rehearsal")
+    host.prepare("rehearsal")
     for name in ("staging.sqlite3", "production.sqlite3"):
         host.manage("migrate", "stock", "0001", HOST_DATABASE=name)
     host.manage("rehearsal_enroll", "--yes", str(tmp_path / "staging.sqlite3"))

@@ -24,12 +24,6 @@ def host(tmp_path: Path) -> Host:
     return Host(tmp_path)
 
 
-def prepare_other_databases(host: Host) -> None:
-    host.manage("migrate", "--database", "rehearsal", "rehearsal")
-    host.manage("migrate", "--database", "rehearsal", "django_celery_results")
-    host.manage("migrate", "--database", "audit", "audit")
-
-
 def recorded(host: Host, name: str = "default.sqlite3") -> list[str]:
     with closing(sqlite3.connect(host.path / name)) as connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'django_migrations'"):
@@ -49,7 +43,7 @@ def record(host: Host, app: str, name: str) -> None:
 
 
 def test_plan_then_apply_then_none_pending(host: Host) -> None:
-    prepare_other_databases(host)
+    host.prepare("rehearsal", "audit")
     plan = host.perform("migrations.Plan", PLAN)
     assert plan.status == "passed"
     assert plan.facts["unapplied, in their order"] == TWO
@@ -81,8 +75,7 @@ def test_plan_then_apply_then_none_pending(host: Host) -> None:
 
 
 def test_another_alias_that_is_behind_is_pending(host: Host) -> None:
-    prepare_other_databases(host)
-    host.manage("migrate")
+    host.prepare("default", "rehearsal", "audit")
     host.migration("audit", "0002_more", "migrations.RunPython(lambda apps, editor: None)")
     found = host.perform("migrations.NonePending", NONE)
     assert found.status == "failed"
@@ -101,8 +94,7 @@ def test_conflicting_migrations(host: Host) -> None:
 
 
 def test_a_database_that_is_ahead_of_the_code(host: Host) -> None:
-    prepare_other_databases(host)
-    host.manage("migrate")
+    host.prepare("default", "rehearsal", "audit")
     record(host, "stock", "0003_from_a_later_release")
     record(host, "an_app_that_was_removed", "0001_initial")
     for check, line in (("Plan", PLAN), ("NonePending", NONE)):
@@ -114,8 +106,7 @@ def test_a_database_that_is_ahead_of_the_code(host: Host) -> None:
 
 
 def test_a_model_change_without_a_migration(host: Host) -> None:
-    prepare_other_databases(host)
-    host.manage("migrate")
+    host.prepare("default", "rehearsal", "audit")
     models = host.path / "stock" / "models.py"
     # Not nullable and without a default: makemigrations would ask somebody.
     models.write_text(models.read_text() + "    weight = models.IntegerField()\n")
@@ -169,7 +160,7 @@ def test_an_initial_migration_that_was_only_recorded_is_seen(host: Host) -> None
 
 
 def test_a_column_that_was_only_recorded_is_missed(host: Host) -> None:
-    prepare_other_databases(host)
+    host.prepare("rehearsal", "audit")
     models = host.path / "stock" / "models.py"
     models.write_text(models.read_text() + "    weight = models.IntegerField(null=True)\n")
     add = 'migrations.AddField("item", "weight", models.IntegerField(null=True))'
@@ -227,7 +218,7 @@ DATABASES["default"]["NAME"] = HERE / "elsewhere.sqlite3"
     ],
 )
 def test_an_app_that_has_lost_its_migrations_is_no_tick(host: Host, how: str) -> None:
-    prepare_other_databases(host)
+    host.prepare("rehearsal", "audit")
     host.manage("migrate", "stock", "0001")
     settings = (host.path / "host" / "settings.py").read_text()
     match how:

@@ -241,7 +241,7 @@ assert unjournaled(rehearsal, items) == ""
 @pytest.mark.fault(
     "eight writers on one SQLite file", promised="each runs once, and none is locked out"
 )
-@pytest.mark.parametrize("kind", ["advised", "plain"])
+@pytest.mark.parametrize("kind", ["advised", pytest.param("plain", marks=pytest.mark.long)])
 def test_sqlite_with_eight_writers(tmp_path: Path, kind: str) -> None:
     environ = {
         **os.environ,

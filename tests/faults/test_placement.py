@@ -330,8 +330,7 @@ def project(path: Path, urls: dict[str, str], broker: str) -> Host:
         host.manage("migrate", STAGING_DATABASE_URL=url)
         user = "from django.contrib.auth.models import User; User.objects.create_user('ada')"
         host.manage("shell", "-c", user, STAGING_DATABASE_URL=url)
-    for app in ("rehearsal", "django_celery_results"):
-        host.manage("migrate", "--database", "rehearsal", app)
+    host.prepare("rehearsal")
     return host
 
 

@@ -39,8 +39,7 @@ def wait_for(look: Callable[[], object], within: float = 90) -> None:
 def records(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of records with one open rehearsal, to be copied."""
     host = Host(tmp_path_factory.mktemp("records"))
-    for app in ("rehearsal", "django_celery_results"):
-        host.manage("migrate", "--database", "rehearsal", app)
+    host.prepare("rehearsal")
     host.manage(
         "shell",
         "-c",

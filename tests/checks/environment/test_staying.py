@@ -165,8 +165,7 @@ def web(tmp_path: Path) -> Iterator[tuple[Host, Browser, str]]:
         )
         execute(f"CREATE DATABASE {name}_staging TEMPLATE {name}_production")
         execute("DELETE FROM auth_user WHERE id > 9000", f"{name}_staging")
-        for app in ("rehearsal", "django_celery_results"):
-            host.manage("migrate", "--database", "rehearsal", app)
+        host.prepare("rehearsal")
         host.manage("rehearsal_enroll", "--yes", f"{name}_staging")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -188,6 +187,7 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+@pytest.mark.long  # a production, a staging, a web server and a whole rehearsal
 @pytest.mark.fault(
     "pages open during the exchange", promised="503 with Retry-After, and people stay on the page"
 )
