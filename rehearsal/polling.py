@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from django.core.signals import request_started
 from django.http import Http404, HttpRequest, HttpResponse
@@ -135,35 +138,56 @@ class Fragments:
         return sent
 
 
+def processors_are_short(pressure: Path = Path("/proc/pressure/cpu")) -> bool:
+    """Whether something waited for a processor of this machine in most of the last ten seconds, by
+    Linux's pressure stall information; False where the system does not tell."""
+    try:
+        found = re.match(r"some avg10=(\d+)", pressure.read_text())
+    except OSError:
+        return False
+    return found is not None and int(found[1]) > 50
+
+
 class Pace:
     """How often pages may ask: once a second, and more rarely where that would take much of a
-    process that has other work."""
+    process that has other work, or where they are many and the checks lack processors."""
 
     SHARE = 0.2
     """Of one processor, for what Django does in this process to answer those who ask."""
+    CROWD = 20
+    """Pages that this process answers in a second where processors are short: crowds give way to
+    the checks that they watch."""
     WINDOW = 20
     """Seconds over which that is added up."""
     LONGEST = 10
     """Seconds of a pause at most: a page that hears nothing for twice as long says it is stale,
     and who asks so rarely is still known by the cookie."""
 
-    def __init__(self) -> None:
-        self._work: dict[int, float] = {}
+    def __init__(self, short: Callable[[], bool] = processors_are_short) -> None:
+        self._answered: dict[int, tuple[float, int]] = {}
+        self._short = short
+        self._looked: tuple[int, bool] = (-1, False)
 
     def pause(self, now: float) -> int:
         """The seconds after which one that asks at `now` may ask again."""
-        work = sum(self._lately(now).values()) / self.WINDOW
-        return min(max(1, math.ceil(work / self.SHARE)), self.LONGEST)
+        if self._looked[0] != int(now):
+            self._looked = int(now), self._short()
+        lately = self._lately(now).values()
+        longest = sum(work for work, _pages in lately) / self.WINDOW / self.SHARE
+        if self._looked[1]:
+            longest = max(longest, sum(pages for _work, pages in lately) / self.WINDOW / self.CROWD)
+        return min(max(1, math.ceil(longest)), self.LONGEST)
 
     def answered(self, now: float, pause: int, seconds: float) -> None:
         """Count an answer that took `seconds` of a processor, to one that was told `pause`."""
-        self._work = self._lately(now)
+        self._answered = self._lately(now)
+        work, pages = self._answered.get(int(now), (0.0, 0))
         # Who was told to ask every three seconds stands for three who ask every second.
-        self._work[int(now)] = self._work.get(int(now), 0.0) + pause * seconds
+        self._answered[int(now)] = work + pause * seconds, pages + pause
 
-    def _lately(self, now: float) -> dict[int, float]:
+    def _lately(self, now: float) -> dict[int, tuple[float, int]]:
         since = int(now) - self.WINDOW
-        return {second: work for second, work in list(self._work.items()) if second > since}
+        return {second: one for second, one in list(self._answered.items()) if second > since}
 
 
 _pace = Pace()

@@ -503,17 +503,16 @@ def test_one_owner_dies_and_the_other_goes_on(
 
 @pytest.mark.fault("guard killed", promised="the exit code is unknown, never 0")
 def test_the_guard_is_killed(tmp_path: Path) -> None:
-    results: list[tuple[Finished, list[str]]] = []
-    script = "sleep 300 & echo $$ $! > a.pid; echo out; wait"
-    performing = threading.Thread(target=lambda: results.append(shell(script, cwd=tmp_path)))
-    performing.start()
+    script, lines = "sleep 300 & echo $$ $! > a.pid; echo out; wait", list[str]()
     file = tmp_path / "a.pid"
-    assert until(lambda: file.exists() and file.read_text().endswith("\n"))
-    pids = [int(pid) for pid in file.read_text().split()]
-    os.kill(parent(pids[0]), signal.SIGKILL)
-    performing.join(20)
-    assert not performing.is_alive()
-    [(finished, lines)] = results
+    with Command(
+        ["sh", "-c", script], cwd=tmp_path, env=ENVIRONMENT, write=lines.append, redactor=Redactor()
+    ) as command:
+        assert until(lambda: file.exists() and file.read_text().endswith("\n") and lines)
+        pids = [int(pid) for pid in file.read_text().split()]
+        os.kill(parent(pids[0]), signal.SIGKILL)
+        finished = command.wait(20)
+    assert finished is not None
     assert (finished.code, finished.ending, lines) == (None, Ending.LOST, ["out"])
     assert gone(pids)
 

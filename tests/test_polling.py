@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import heapq
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -360,10 +361,10 @@ def test_a_change_is_rendered_once_though_it_is_not_known_yet(
 # How often it may be asked.
 
 
-def asking(viewers: int, cost: float, seconds: int = 120) -> list[int]:
+def asking(viewers: int, cost: float, seconds: int = 120, *, short: bool = False) -> list[int]:
     """What `viewers` are told late in that time, when each keeps to it and an answer costs `cost`
     seconds of a processor."""
-    pace, told = polling.Pace(), []
+    pace, told = polling.Pace(lambda: short), []
     waiting = [(number / viewers, number) for number in range(viewers)]
     heapq.heapify(waiting)
     while waiting:
@@ -387,8 +388,33 @@ def test_where_asking_is_dear_all_together_take_no_more_than_their_share() -> No
     assert len(told) / 60 * 0.005 < 1.1 * polling.Pace.SHARE
 
 
+def test_crowds_ask_more_rarely_where_processors_are_short_and_a_few_do_not() -> None:
+    told = asking(67, 0.0005, short=True)
+    assert min(told) >= 3
+    assert len(told) / 60 < 1.1 * polling.Pace.CROWD
+    assert set(asking(15, 0.0005, short=True)) == {1}
+
+
+@pytest.mark.parametrize(
+    ("said", "short"),
+    [
+        ("some avg10=83.89 avg60=53.13 avg300=35.94 total=1\nfull avg10=0.00", True),
+        ("some avg10=12.00 avg60=99.00 avg300=99.00 total=1\nfull avg10=0.00", False),
+        ("nothing that is known", False),
+        (None, False),
+    ],
+)
+def test_whether_processors_are_short_is_what_the_system_says(
+    said: str | None, short: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "cpu"
+    if said:
+        file.write_text(said)
+    assert polling.processors_are_short(file) is short
+
+
 def test_pages_may_ask_each_second_again_when_many_have_left() -> None:
-    pace = polling.Pace()
+    pace = polling.Pace(lambda: False)
     for second in range(30):
         pace.answered(second, 1, 2.0)
     assert pace.pause(30) == 10
@@ -402,7 +428,7 @@ def test_what_an_answer_takes_is_counted_from_the_projects_middleware_on(
     rehearsal = begin("Passes")
     polling._pace = polling.Pace()
     poll(reader, rehearsal, 0)
-    assert sum(polling._pace._work.values()) > BUSY
+    assert sum(work for work, _pages in polling._pace._answered.values()) > BUSY
 
 
 BUSY = 0.2

@@ -51,7 +51,7 @@ ACTIONS = {
 def _nothing_is_known() -> None:
     """What this process remembers of other tests' rehearsals, whose numbers may come again."""
     fragments._last_swept.clear()
-    polling._pace = polling.Pace()
+    polling._pace = polling.Pace(lambda: False)
     polling._standings = polling.Standings()
     polling._fragments = polling.Fragments()
 

@@ -54,7 +54,7 @@ def site(browser: Any, transactional_db: None, settings: Any) -> Iterator[str]:
     ]
     settings.LANGUAGES = [("en", "English"), ("fil", "Filipino")]
     # Other tests of this process have asked much, and pages would be told to ask rarely.
-    polling._pace = polling.Pace()
+    polling._pace = polling.Pace(lambda: False)
     thread = LiveServerThread("127.0.0.1", StaticFilesHandler)
     thread.daemon = True
     thread.start()

@@ -26,8 +26,9 @@ pytestmark = [
 expect = sync_api.expect
 
 Open = Callable[..., Window]
-WITHIN = 2_000
-"""Milliseconds in which a change must be seen."""
+WITHIN = 10_000
+"""Milliseconds in which a change must be seen, also where the machine does much else; how soon it
+is seen where it does not, benchmarks/live.py measures."""
 
 
 def begin(*checks: str) -> Rehearsal:
@@ -249,8 +250,16 @@ def test_who_is_signed_out_meanwhile_is_brought_back_to_where_they_were(
     opened.page.wait_for_url(f"**/admin/login/?next={address(rehearsal)}")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (390, "dark"),
+        *(
+            pytest.param(*one, marks=pytest.mark.long)
+            for one in ((390, "light"), (1280, "light"), (1280, "dark"))
+        ),
+    ],
+)
 def test_nothing_is_wider_than_the_screen_and_the_policy_holds(
     window: Open, scheme: str, width: int
 ) -> None:
@@ -301,5 +310,5 @@ def test_a_person_decides_on_the_page_and_it_finishes(
     settle(rehearsal, 1)
     if not scripted:
         opened.page.reload()
-    expect(opened.page.locator(".rehearsal-headline")).to_have_text("Green", timeout=3 * WITHIN)
+    expect(opened.page.locator(".rehearsal-headline")).to_have_text("Green", timeout=WITHIN)
     assert opened.complaints == []

@@ -172,4 +172,4 @@ def test_a_checklist_of_2000_lines_is_shown_and_its_ticks_stay_small(
         expect(row).to_have_text("waits for a person", timeout=SOON)
     assert sum(sizes) < 200_000
     opened.page.click("#item-1-2000 > summary")
-    expect(opened.page.locator("#item-1-2000-detail")).to_be_visible(timeout=2_000)
+    expect(opened.page.locator("#item-1-2000-detail")).to_be_visible(timeout=SOON)

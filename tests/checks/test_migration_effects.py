@@ -174,6 +174,7 @@ def test_a_long_wait_is_acknowledged_by_name(host: Host) -> None:
     )
 
 
+@pytest.mark.long  # several processes of manage.py
 def test_two_holds_with_hardly_a_moment_between_are_two(host: Host) -> None:
     held = sql("LOCK TABLE stock_item; SELECT pg_sleep(0.4)")
     each = tuple(Planted(f"hold{number}", held) for number in range(3))

@@ -180,7 +180,9 @@ def test_a_line_that_takes_back(host: Host) -> None:
     assert "took back stock.0002_price" in found.message
 
 
-@pytest.mark.parametrize("check", ["Plan", "Apply", "NonePending"])
+@pytest.mark.parametrize(
+    "check", ["Apply", *(pytest.param(n, marks=pytest.mark.long) for n in ("Plan", "NonePending"))]
+)
 def test_manage_py_on_another_database_is_found_before_anything_is_written(
     host: Host, check: str
 ) -> None:

@@ -159,7 +159,16 @@ def test_what_determines_the_content_determines_the_template(run: Run, server: s
     assert len(templates(server)) == TEMPLATES_KEPT
 
 
-@pytest.mark.parametrize("options", ["--reuse-db", "--reuse-db --create-db", "-n 2"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *(
+            pytest.param(o, marks=pytest.mark.long)
+            for o in ("--reuse-db", "--reuse-db --create-db")
+        ),
+        "-n 2",
+    ],
+)
 def test_options_of_others(run: Run, server: str, options: str) -> None:
     files = shop(server)
     said = made(run(f"pytest {options}", files))

@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 
 import psycopg
 import pytest
+from django.core.management import execute_from_command_line
 from django.db import connections, transaction
 
 from rehearsal import broker, tasks
@@ -31,8 +32,8 @@ _begun: list[subprocess.Popen[str]] = []
 
 
 @pytest.fixture(autouse=True)
-def _no_script_outlives_its_test() -> Iterator[None]:
-    yield
+def _no_script_outlives_its_test(transactional_db: None) -> Iterator[None]:
+    yield  # and what it leaves is removed by the database's own fixture, which ends after this one
     while _begun:
         process = _begun.pop()
         if process.poll() is None:
@@ -126,11 +127,16 @@ def test_json_junit_and_the_ticked_document_are_written(
     ],
 )
 def test_wrong_use_is_a_sentence_and_exits_with_2(
-    worker: WorkerProcess, tmp_path: Path, argv: list[str], says: str
-) -> None:
-    code, _out, err = Script(tmp_path, *argv).end()
-    assert code == 2
-    assert says in err
+    worker: WorkerProcess, tmp_path: Path, argv: list[str], says: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = tmp_path / "checklist.md"
+    path.write_text(document("Passes"))
+    command = ["manage.py", "start_rehearsal", "--by", "script", "--checklist", str(path), *argv]
+    with pytest.raises(SystemExit) as ended:
+        execute_from_command_line(command)
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
     assert not Rehearsal.objects.exists()
 
 

@@ -185,7 +185,11 @@ def test_a_worker_on_another_database_is_found_on_whatever_queue_it_sits(
     ("environ", "says"),
     [
         ({"HOST_DATABASE": "production.sqlite3"}, "serves SQLite file .*production.sqlite3"),
-        ({"HOST_REVISION": "f" * 40}, f"runs release {'f' * 40}, expected {REVISION}: restart it"),
+        pytest.param(
+            {"HOST_REVISION": "f" * 40},
+            f"runs release {'f' * 40}, expected {REVISION}: restart it",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_a_beat_of_another_place_or_release_is_not_this_ones(
@@ -231,6 +235,7 @@ def test_a_worker_whose_process_is_frozen(host: Host, server: servers.Redis) -> 
     assert leftovers(server.url()) == []
 
 
+@pytest.mark.long  # workers of its own; its like is in the default suite
 def test_two_workers_of_one_name(host: Host) -> None:
     with staging(host), worker(host, "staging", "other", HOST_DATABASE="production.sqlite3"):
         found = perform(host)
@@ -254,6 +259,7 @@ def test_a_broker_that_may_throw_tasks_away(host: Host) -> None:
     assert "without a limit; when full: allkeys-lru" in unbounded.facts[named]
 
 
+@pytest.mark.long  # workers of its own; its like is in the default suite
 def test_a_broker_that_does_not_say_whether_it_throws_tasks_away(
     host: Host, server: servers.Redis
 ) -> None:
@@ -391,6 +397,7 @@ def test_a_busy_process_is_not_stuck(host: Host) -> None:
     assert found.status == "passed", found.message
 
 
+@pytest.mark.long  # workers of its own; its like is in the default suite
 def test_a_process_that_was_busy_while_the_others_answered_is_not_stuck(host: Host) -> None:
     """It has a task of its own just as long as ours go round, and nothing to do when looked at."""
     host.write("host/slow.py", SLOW)
@@ -449,6 +456,7 @@ def test_two_beats_on_one_broker(host: Host, server: servers.Redis) -> None:
     assert leftovers(server.url()) == []
 
 
+@pytest.mark.long  # workers of its own; its like is in the default suite
 def test_a_beat_that_was_restarted_is_one_beat(host: Host) -> None:
     with worker(host, "staging", "celery,rehearsal"):
         with beat(host):
@@ -495,6 +503,7 @@ def test_a_worker_started_before_the_last_commit(host: Host) -> None:
     assert "restart it" in found.message
 
 
+@pytest.mark.long  # workers of its own; its like is in the default suite
 def test_a_worker_that_does_not_know_its_release(host: Host) -> None:
     host.environ["HOST_REVISION"] = ""
     with staging(host):

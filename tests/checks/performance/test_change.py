@@ -125,6 +125,7 @@ def test_a_first_rehearsal_is_a_baseline_and_the_second_is_compared_with_it(
     assert "| worse | /items/" in text
 
 
+@pytest.mark.long  # two whole runs
 def test_where_the_earlier_revision_cannot_be_run_counts_decide(
     rehearse: Rehearse, shop: Shop
 ) -> None:
