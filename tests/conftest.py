@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from django.db.models.functions import Now
 from xdist.scheduler import LoadScopeScheduling
 
 from rehearsal import broker, tasks
@@ -37,6 +38,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 T = TypeVar("T")
 TOGETHER = {
     "tests/faults/test_placement.py": "placement",
+    "tests/checks/test_migration_effects.py": "effects",
+    "tests/checks/test_migration_plan.py": "plan",
+    "tests/checks/test_migration_reverse.py": "reverse",
     "tests/contrib/oobc/": "oobc",
     "tests/checks/test_functional.py::test_a_round_trip": "oobc",
 }
@@ -49,6 +53,11 @@ class Scheduling(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         groups = (name for begin, name in TOGETHER.items() if nodeid.startswith(begin))
         return next(groups, nodeid)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that share a worker come first: a test that wants none ends it."""
+    items.sort(key=lambda item: "worker" not in getattr(item, "fixturenames", ()))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
@@ -136,6 +145,8 @@ def worker(_no_worker_outlives_the_tests: None, transactional_db: None) -> Itera
     yield _shared[0]
     for rehearsal in Rehearsal.objects.filter(closed_at=None):
         tasks.cancel(rehearsal.number, by="the end of the test")
+    # What a worker still writes would meet the emptying of the tables.
+    wait_for(lambda: not CheckItem.objects.filter(lease_expires_at__gt=Now()).exists())
 
 
 @pytest.fixture
