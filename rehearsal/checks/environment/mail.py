@@ -78,11 +78,15 @@ def by_sender(who: str, said: object) -> dict[str, Mapping[str, str]]:
 
 
 def folder() -> str:
-    """Where Django writes mail into files, if this is how it is captured; else empty."""
-    for backend, options in mailers().values():
+    """Where mail that names no mailer is written into files, if this is how it is captured; else
+    empty."""
+    backend, options = mailers().get("default", ("", {}))
+    try:
         found = import_string(backend)
-        if isinstance(found, type) and issubclass(found, filebased.EmailBackend):
-            return str(options.get("file_path") or "")
+    except ImportError:  # which 1.2 names
+        return ""
+    if isinstance(found, type) and issubclass(found, filebased.EmailBackend):
+        return str(options.get("file_path") or "")
     return ""
 
 

@@ -47,6 +47,12 @@ def test_the_files_of_django_need_not_be_named(
     assert sink.count([OTHER, "else@example.invalid"]) == {OTHER: 1, "else@example.invalid": 0}
 
 
+def test_a_backend_that_cannot_be_imported_writes_no_files(mail_by: Callable[..., None]) -> None:
+    mail_by("nowhere.Backend")
+    with pytest.raises(Inconclusive, match="Captured mail cannot be seen"):
+        Sink(since=time.time())
+
+
 def test_a_log_file_of_a_worker(seen_in: Any, tmp_path: Path) -> None:
     log = tmp_path / "worker.log"
     log.write_text(
