@@ -33,7 +33,7 @@ demo: .venv/installed-demo ## the stand-in project, rehearsed, with its page; ON
 	@$(RUN) demo/run.py $(if $(filter-out 0,$(ONCE)),--once)
 
 test: system .venv/installed-test lint ## every check of this project's own code
-	@$(RUN) -m pytest -n 5 $(ARGS)  # more than the cores of CI: most tests wait for a process
+	@$(RUN) -m pytest -n 4 $(ARGS)  # twice the cores of CI: most tests wait for a process
 
 long: system .venv/installed-test ## the tests that take minutes: more seeds, more mutations, more faults
 	@$(RUN) -m pytest -n 2 -m long $(ARGS)

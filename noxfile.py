@@ -36,7 +36,7 @@ each = nox.parametrize(
 def tests(session: nox.Session, django: str) -> None:
     """The default suite; what follows `--` is for pytest."""
     session.install("-e", ".[demo,test,migrations]", f"django=={django}.*")
-    session.run("python", "-m", "pytest", "-n", "5", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "4", *session.posargs)
 
 
 @nox.session(reuse_venv=False)

@@ -71,7 +71,7 @@ def survey(report: Report, app: Celery, queues: Iterable[str], keys: Sequence[st
         idle = _idle(control, found)
         report.progress(f"Asking {len(found.consumes)} workers who they are.")
         _Question(found, app, connection, keys).ask(
-            report, [queue for queue in queues if queue not in found.queues], idle
+            report, [queue for queue in queues if queue not in found.queues], idle, ANSWER_SECONDS
         )
         for node in found.consumes:
             if node not in found.answers:
@@ -186,7 +186,7 @@ class _Question:
         report: Report,
         queues: Iterable[str],
         nodes: Mapping[str, set[int]],
-        seconds: float = ANSWER_SECONDS,
+        seconds: float,
     ) -> None:
         """Ask through `queues`, and each of `nodes` as often as it has such processes."""
         private: dict[str, Queue] = {}

@@ -151,7 +151,7 @@ def test_the_one_process_that_performs_the_check_is_not_waited_for(
 
 
 def test_nothing_runs(host: Host, server: servers.Redis) -> None:
-    found = perform(host)
+    found = perform(host, HOST_ANSWER_SECONDS="1")
     assert found.status == "failed"
     assert "No Celery worker is on the broker" in found.message
     assert "`celery -A host worker -Q celery`" in found.message
@@ -162,7 +162,7 @@ def test_nothing_runs(host: Host, server: servers.Redis) -> None:
 
 def test_a_queue_without_a_worker_and_no_beat(host: Host) -> None:
     with worker(host, "staging", "celery"):
-        found = perform(host)
+        found = perform(host, HOST_ANSWER_SECONDS="5")
     assert found.status == "failed"
     assert "from the queue rehearsal, which nobody consumes" in found.message
     assert "Beat did not tick within 8 s: start `celery -A host beat`" in found.message
@@ -216,7 +216,7 @@ def test_a_worker_without_the_app(host: Host) -> None:
         "app = Celery('foreign', broker=os.environ['HOST_BROKER'])\n",
     )
     with staging(host), worker(host, "foreign", "foreign", app="foreign"):
-        found = perform(host)
+        found = perform(host, HOST_ANSWER_SECONDS="5")
     assert found.status == "failed"
     assert "foreign@here did not execute our task: it does not know" in found.message
     assert "another project" in found.message
@@ -229,7 +229,7 @@ def test_a_worker_whose_process_is_frozen(host: Host, server: servers.Redis) -> 
     with staging(host), worker(host, "frozen", "other") as pid:
         child = int(children_of(pid)[0])
         os.kill(child, signal.SIGSTOP)
-        found = perform(host)
+        found = perform(host, HOST_ANSWER_SECONDS="5")
     assert found.status == "failed"
     assert "frozen@here did not execute our task: its processes are stuck" in found.message
     assert leftovers(server.url()) == []
@@ -280,7 +280,8 @@ def test_passwords_are_never_shown(host: Host) -> None:
         host.environ["HOST_BROKER"] = guarded.url()
         with staging(host):
             well = perform(host, HOST_CACHE=guarded.url(1))
-        wrong = perform(host, HOST_CACHE=guarded.url(1).replace("wrzl", "lzrw"))
+        wrong_cache = guarded.url(1).replace("wrzl", "lzrw")
+        wrong = perform(host, HOST_CACHE=wrong_cache, HOST_ANSWER_SECONDS="1")
     assert well.status == "passed", well.message
     assert wrong.status == "failed"
     assert "(cache default) does not work" in wrong.message
