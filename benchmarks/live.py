@@ -346,7 +346,7 @@ def beside_checks(address: str, who: str) -> dict[str, list[float]]:
         return time.perf_counter() - began
 
     def took() -> float:
-        return statistics.median(once() for _ in range(3))
+        return statistics.median(once() for _ in range(9))
 
     try:
         while not broker.consumers():
