@@ -45,9 +45,9 @@ CLAIMED = (
     " next: fewer statements for what a claim and a settlement write"
 )
 POLLED = (
-    "where processors are short a crowd is told to ask more rarely, and what it still asks the checks"
-    " of one machine do without, here with the viewers themselves on it; next: an asynchronous"
-    " server, which pushes"
+    "where processors are short a crowd is told to ask more rarely, and what it still asks the"
+    " checks of one machine do without, here with the viewers themselves on it; next: an"
+    " asynchronous server, which pushes"
 )
 ROWS = (
     Row(
