@@ -39,7 +39,7 @@ from rehearsal.models import Rehearsal
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.05
 """Between two looks at the versions of what is watched."""
 QUIET_SECONDS = 5
 """After which a viewer hears the clock though nothing changed, and knows that it is connected."""

@@ -154,7 +154,7 @@ class Pace:
 
     SHARE = 0.2
     """Of one processor, for what Django does in this process to answer those who ask."""
-    CROWD = 20
+    CROWD = 10
     """Pages that this process answers in a second where processors are short: crowds give way to
     the checks that they watch."""
     WINDOW = 20
