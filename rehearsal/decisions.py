@@ -350,6 +350,7 @@ def _act(number: int, ref: str, by: str, act: Callable[[Change, CheckItem], None
                 % {"number": number}
             )
         items = tasks.items_of(number)
+        plan.prove_known(items)
         item = next((one for one in items if one.ref == ref), None)
         if item is None:
             raise Refused(

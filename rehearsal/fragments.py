@@ -18,7 +18,7 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
-from rehearsal import page, trends
+from rehearsal import page, plan, tasks, trends
 from rehearsal.access import RESULTS
 from rehearsal.decision import Decision
 
@@ -158,6 +158,12 @@ def sweep_is_due(number: int) -> bool:
         return False
     _last_swept[number] = now
     return True
+
+
+def sweep(number: int) -> None:
+    """Sweep for a page; where this process cannot import a check, that is left to the workers."""
+    if plan.knows_all(number):
+        tasks.sweep(number)
 
 
 def whole(text: str | None, *, missing: int) -> int:

@@ -32,14 +32,14 @@ from django.http import (
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_GET
 
-from rehearsal import fragments, tasks
+from rehearsal import fragments
 from rehearsal.access import allowed, permitted
 from rehearsal.fragments import View
 from rehearsal.models import Rehearsal
 
 logger = logging.getLogger(__name__)
 
-LOOK_SECONDS = 0.1
+LOOK_SECONDS = 0.05
 """Between two looks at the versions of what is watched."""
 QUIET_SECONDS = 5
 """After which a viewer hears the clock though nothing changed, and knows that it is connected."""
@@ -217,7 +217,7 @@ def _versions(numbers: list[int]) -> dict[int, tuple[int, bool]]:
 
 def _sweep(number: int) -> None:
     try:
-        tasks.sweep(number)
+        fragments.sweep(number)
     except Error as error:
         logger.warning("Rehearsal %s cannot be swept: %s", number, error)
         connections[router.db_for_read(Rehearsal)].close()

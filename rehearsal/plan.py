@@ -167,6 +167,7 @@ def next_step(items: Sequence[CheckItem], *, decided: bool) -> Step:
     """
     step = Step()
     ready: list[CheckItem] = []
+    active = [item for item in items if item.status in ACTIVE]
     signing_off = not decided
     for item, needed, awaited in zip(items, needs(items), awaits(items), strict=True):
         if item.sign_off and signing_off:
@@ -177,17 +178,35 @@ def next_step(items: Sequence[CheckItem], *, decided: bool) -> Step:
             continue
         stuck = next((one for one in needed if _stuck(one)), None)
         if stuck is not None:
-            step.skip.append((item, stuck))
+            # Where it is not known whether the one needs the other, who ends what runs may know.
+            if not (active and (_unknown(item) or _unknown(stuck))):
+                step.skip.append((item, stuck))
         elif all(one.accepted for one in needed) and not any(map(_unsettled, awaited)):
             ready.append(item)
             signing_off |= item.sign_off
-    active = [item for item in items if item.status in ACTIVE]
     if any(base.declared_by(item.check_path).exclusive for item in active):
         return step
     step.queue = [item for item in ready if not base.declared_by(item.check_path).exclusive]
     if not step.queue and not active:
         step.queue = ready[:1]
     return step
+
+
+def prove_known(items: Sequence[CheckItem]) -> None:
+    """Raise BindingError for a check that this process cannot import: what follows from a person's
+    action is arranged by who knows all checks."""
+    for item in items:
+        base.load(item.check_path)
+
+
+def knows_all(number: int) -> bool:
+    """Whether this process can import every check of a rehearsal."""
+    paths = CheckItem.objects.filter(rehearsal=number).order_by().values_list("check_path")
+    return base.Unknown not in {base.declared_by(path) for (path,) in paths.distinct()}
+
+
+def _unknown(item: CheckItem) -> bool:
+    return base.declared_by(item.check_path) is base.Unknown
 
 
 def _stuck(item: CheckItem) -> bool:

@@ -24,9 +24,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from rehearsal import tasks
 from rehearsal.access import permitted_lately
-from rehearsal.fragments import Sent, View, fragment, no_such_item, sweep_is_due, whole
+from rehearsal.fragments import Sent, View, fragment, no_such_item, sweep, sweep_is_due, whole
 from rehearsal.models import Rehearsal
 
 CLOCK_EVERY = 5
@@ -50,7 +49,7 @@ def _answer(request: HttpRequest, number: int, allowed: frozenset[str], pause: i
     seen = whole(request.GET.get("seen"), missing=-1)
     stands = _standings.get(number, seen)
     if stands and stands.open and sweep_is_due(number):
-        tasks.sweep(number)
+        sweep(number)
         stands = _standings.look(number)
     if stands is None:
         raise Http404(_("There is no rehearsal %(number)s.") % {"number": number})
@@ -154,7 +153,7 @@ class Pace:
 
     SHARE = 0.2
     """Of one processor, for what Django does in this process to answer those who ask."""
-    CROWD = 20
+    CROWD = 10
     """Pages that this process answers in a second where processors are short: crowds give way to
     the checks that they watch."""
     WINDOW = 20

@@ -112,11 +112,13 @@ def rerun(number: int, *, by: str, ref: str | None = None) -> int:
     """Put one item, or everything that did not pass, back in line, with all that depends on it.
 
     Returns how many items were put back. Raises plan.StartError when the rehearsal cannot take
-    it, plan.AlreadyOpen when a later rehearsal is open.
+    it, plan.AlreadyOpen when a later rehearsal is open, and BindingError where this process cannot
+    import one of its checks.
     """
     with plan.one_open(), change(number, by) as made:
         plan.prove_ours(made.rehearsal)
         items = items_of(number)
+        plan.prove_known(items)
         if made.rehearsal.cancelled_by:
             raise plan.StartError(f"Rehearsal {number} was cancelled: start a new one instead.")
         chosen = {

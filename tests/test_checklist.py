@@ -556,7 +556,7 @@ def test_any_text_is_read_or_refused(text: str | bytes) -> None:
         assert len(bind(checklist, parse(ADOPTED.read_bytes()))) == len(checklist.items)
 
 
-@cases(300)
+@cases(400)
 @given(MARKDOWN)
 def test_rendering_an_unperformed_checklist_is_the_identity(text: str) -> None:
     checklist = parsed_or_none(text)
@@ -579,7 +579,7 @@ def without_evidence(text: str) -> str:
     return re.sub(r"\s+|</?p>|</?[uo]l[^>]*>", "", html)
 
 
-@cases(300)
+@cases(1500)
 @given(MARKDOWN, st.lists(EVIDENCE, min_size=3, max_size=3), st.booleans())
 @example("## A\n- [ ] a\n\n      - [ ] code\n", [("e",)] * 3, True)
 @example("## A\n-\n     [ ] a\n\n        - [ ] code\n", [("e",)] * 3, True)

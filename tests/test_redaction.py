@@ -147,7 +147,7 @@ LINES = st.lists(
 ).map("\n".join)
 
 
-@cases(150)
+@cases(300)
 @given(text=LINES, places=st.lists(st.integers(min_value=0), max_size=20))
 def test_pieces_give_what_the_whole_gives(text: str, places: list[int]) -> None:
     redactor = Redactor(SECRETS)
@@ -226,7 +226,7 @@ def test_plain() -> None:
     )
 
 
-@cases(200)
+@cases(500)
 @given(
     text=st.text(alphabet="ab[];0m \x1b\r\n\x07\\\x9b\x00é", max_size=60),
     places=st.lists(st.integers(min_value=0), max_size=10),

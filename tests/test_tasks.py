@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from rehearsal import decisions, journal, plan, tasks
+from rehearsal.checks.base import BindingError
 from rehearsal.journal import first_broken_event
 from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict
 from rehearsal.statements import InSeconds
@@ -124,6 +125,26 @@ def test_a_check_that_this_process_cannot_import_costs_no_other_its_outcome(
                                             lease_expires_at=InSeconds(-1))  # fmt: skip
     tasks.sweep(rehearsal.number)
     assert "was lost" in rehearsal.items.get(number=2).summary
+
+
+def test_who_does_not_know_a_check_skips_nothing_by_it_while_another_may(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rehearsal = begin("Ends how=failed", "Passes", "NeedsTheFirst")
+    first = rehearsal.items.get(number=1)
+    tasks.perform.apply((first.pk, first.attempt))
+    monkeypatch.delattr("tests.sample_checks.NeedsTheFirst")
+    tasks.sweep(rehearsal.number)
+    assert statuses(rehearsal) == ["failed", "queued", "pending"]
+    assert not plan.knows_all(rehearsal.number)
+    assert tasks._timeout(rehearsal.items.get(number=3)) > 3600
+    for act in (
+        lambda: tasks.rerun(rehearsal.number, by="tester"),
+        lambda: decisions.waive(rehearsal.number, "1.1", by="tester", reason="known"),
+    ):
+        with pytest.raises(BindingError, match="NeedsTheFirst"):
+            act()
+    assert statuses(rehearsal) == ["failed", "queued", "pending"]
 
 
 def test_what_may_be_the_check_that_another_needs_is_waited_for() -> None:

@@ -350,6 +350,8 @@ class Unknown(Check):
     """Stands for a check that this process cannot import, while another may: it could be any, so it
     needs all above it, nothing runs beside it, and it is never repeated."""
 
+    timeout = 24 * 3600
+    """The worker that can import it knows its own."""
     exclusive = True
 
 

@@ -147,7 +147,11 @@ class Visitor:
                 said = response.read(LARGEST_ANSWER + 1)
                 if len(said) <= LARGEST_ANSWER and response.length:
                     raise http.client.IncompleteRead(said, response.length)
-        except (OSError, http.client.HTTPException, UnicodeError) as error:
+        except UnicodeError:
+            raise Inconclusive(
+                f"{path!r} cannot be asked for: write it as addresses are written, in ASCII."
+            ) from None
+        except (OSError, http.client.HTTPException) as error:
             raise Inconclusive(
                 f"The web server at {self.address} did not answer to {path} "
                 f"({type(error).__name__}: {error}): start it, or correct REHEARSAL['SITE_URL']."

@@ -134,6 +134,17 @@ READERS: dict[str, tuple[Callable[[str], object], type[Exception], type[Exceptio
 }
 
 
+def test_half_a_page_is_none(server: Server) -> None:
+    server.says = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n<html>the begin"
+    with pytest.raises(Inconclusive, match="IncompleteRead"):
+        page(server.address)
+
+
+def test_a_path_that_nobody_can_ask_for_is_not_the_servers_fault(server: Server) -> None:
+    with pytest.raises(Inconclusive, match="'/ñ' cannot be asked for"):
+        Visitor(server.address).get("/ñ")
+
+
 @pytest.mark.parametrize("reader", READERS)
 @cases(15)
 @given(says=answers())

@@ -235,7 +235,6 @@ def test_a_worker_whose_process_is_frozen(host: Host, server: servers.Redis) -> 
     assert leftovers(server.url()) == []
 
 
-@pytest.mark.long  # workers of its own; the default suite has only what follows from it
 def test_two_workers_of_one_name(host: Host) -> None:
     with staging(host), worker(host, "staging", "other", HOST_DATABASE="production.sqlite3"):
         found = perform(host)
