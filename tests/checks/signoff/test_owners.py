@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from aiosmtpd.controller import Controller
 from django.core.mail.backends import locmem
+from django.core.mail.backends.base import BaseEmailBackend
+from django.core.mail.backends.smtp import EmailBackend
 
 from rehearsal.checks.base import Exports, Failed, Inconclusive, Rehearsed, Report
 from rehearsal.checks.signoff import OwnersTold
@@ -143,6 +145,7 @@ def test_the_environments_own_password_goes_to_no_other_server(
         ({}, "No owners are configured"),
         ({"OWNERS": ["a@example.org"]}, "Mail reaches nobody from here"),
         ({"OWNERS": ["a@example.org"], "OWNERS_MAIL": {"PORT": 25}}, "names no HOST"),
+        ({"OWNERS": ["a@example.org"], "OWNERS_MAIL": {"BACKEND": SMTP}}, "names no HOST"),
         (
             {
                 "OWNERS": ["a@example.org"],
@@ -185,6 +188,41 @@ def test_the_environments_own_sink_reaches_no_owner(
 
 class Derived(locmem.EmailBackend):
     """What a project may make of a backend that captures."""
+
+
+class Sends(EmailBackend):
+    """What a project may make of SMTP's."""
+
+
+class Queues(BaseEmailBackend):
+    """A project's own way."""
+
+    def send_messages(self, email_messages: Any) -> int:
+        return len(email_messages)
+
+
+def test_a_backend_made_of_smtps_may_lead_to_a_sink_too(
+    settings: Any, mail_by: Callable[..., None]
+) -> None:
+    mail_by(f"{__name__}.{Sends.__qualname__}", host="sink.example.org")
+    settings.REHEARSAL = {
+        **settings.REHEARSAL,
+        "OWNERS": ["a@example.org"],
+        "OWNERS_MAIL": {},
+        "MAIL_SINKS": ["sink.example.org"],
+    }
+    with pytest.raises(Inconclusive, match="a sink by MAIL_SINKS"):
+        run(told())
+
+
+def test_a_projects_own_way_is_named(settings: Any) -> None:
+    backend = f"{__name__}.{Queues.__qualname__}"
+    settings.REHEARSAL = {
+        **settings.REHEARSAL,
+        "OWNERS": ["a@example.org"],
+        "OWNERS_MAIL": {"BACKEND": backend},
+    }
+    assert run(told()).facts["handed to"] == f"{backend}, which may deliver it later"
 
 
 @pytest.mark.parametrize("given", [True, False])
