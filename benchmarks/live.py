@@ -441,7 +441,9 @@ async def polled(address: str, number: int) -> dict[int, float]:
     seen, elapsed, pause, given = 0, 0, 1.0, ""
     while True:
         began = time.monotonic()
-        asked = request(f"/rehearsal/{number}/rows/?seen={seen}&elapsed={elapsed}", given)
+        asked = request(
+            f"/rehearsal/{number}/rows/?seen={seen}&elapsed={elapsed}&pause={pause:.0f}", given
+        )
         answer = await answered(str(at.hostname), int(at.port or 80), asked)
         status = answer[9:12]
         if cookie := re.search(rb"\r\nSet-Cookie: ([^;]+);", answer):

@@ -54,11 +54,13 @@ class View:
 
 @dataclass(frozen=True)
 class Sent:
-    """A fragment, the version it brings a page to, and whether more may come."""
+    """A fragment, the version it brings a page to, whether more may come, and the seconds until a
+    page that polls asks again."""
 
     html: str
     version: int
     live: bool
+    pause: int
 
 
 def fragment(view: View, *, streamed: bool, pause: int = 0) -> Sent | None:
@@ -77,9 +79,9 @@ def fragment(view: View, *, streamed: bool, pause: int = 0) -> Sent | None:
         except Http404:
             return None
         context |= {"may": dict.fromkeys(view.may, True), "streamed": streamed}
-        context["pause"] = max(pause, overview.poll_seconds)
+        context["pause"] = pause = max(pause, overview.poll_seconds)
         html = render_to_string("rehearsal/rows.html", context)
-    return Sent(html, overview.rehearsal.version, overview.live)
+    return Sent(html, overview.rehearsal.version, overview.live, pause)
 
 
 def news(overview: page.Overview, *, seen: int, of: str) -> dict[str, Any]:
@@ -148,22 +150,28 @@ def trace_of(row: page.Row) -> str:
         return ""
 
 
-_last_swept: dict[int, float] = {}
+_sweep_at: dict[int, float] = {}
 
 
 def sweep_is_due(number: int) -> bool:
     """Whether this process has not swept a rehearsal for a moment; if so, it is to sweep now."""
     now = time.monotonic()
-    if now - _last_swept.get(number, -SWEEP_EVERY) < SWEEP_EVERY:
+    if now < _sweep_at.get(number, now):
         return False
-    _last_swept[number] = now
+    _sweep_at[number] = now + SWEEP_EVERY
     return True
 
 
 def sweep(number: int) -> None:
     """Sweep for a page; where this process cannot import a check, that is left to the workers."""
-    if plan.knows_all(number):
-        tasks.sweep(number)
+    began = time.monotonic()
+    try:
+        if plan.knows_all(number):
+            tasks.sweep(number)
+    finally:
+        # Over a broker that says nothing it takes seconds, in which no page is answered.
+        ended = time.monotonic()
+        _sweep_at[number] = ended + max(SWEEP_EVERY, 10 * (ended - began))
 
 
 def whole(text: str | None, *, missing: int) -> int:

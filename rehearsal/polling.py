@@ -42,7 +42,7 @@ def rows(request: HttpRequest, number: int, allowed: frozenset[str]) -> HttpResp
     try:
         return _answer(request, number, allowed, pause)
     finally:
-        _pace.answered(time.monotonic(), pause, _thread_seconds())
+        _pace.answered(time.monotonic(), _told(request), _thread_seconds())
 
 
 def _answer(request: HttpRequest, number: int, allowed: frozenset[str], pause: int) -> HttpResponse:
@@ -59,9 +59,14 @@ def _answer(request: HttpRequest, number: int, allowed: frozenset[str], pause: i
     sent = _fragments.get(View.of_request(request, number, allowed), stands.version, pause)
     if sent is None:
         raise no_such_item(number, request.GET.get("of", ""))
-    if seen == sent.version and sent.live and not stands.open:
+    if seen == sent.version and sent.live and not stands.open and _told(request) == sent.pause:
         return HttpResponse(status=204)
     return HttpResponse(sent.html, status=200 if sent.live else STOP_POLLING)
+
+
+def _told(request: HttpRequest) -> int:
+    """The seconds after which the page that asks was told to do so."""
+    return min(max(1, whole(request.GET.get("pause"), missing=1)), Pace.LONGEST)
 
 
 def _clock_is_late(request: HttpRequest, started_at: datetime.datetime) -> bool:

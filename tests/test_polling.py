@@ -100,7 +100,7 @@ def test_a_red_rehearsal_that_waits_for_a_person_is_still_looked_at(client: Clie
     rehearsal = begin("Ends how=failed", "Ends how=action_required")
     work(rehearsal)
     assert poll(client, rehearsal, 0).status_code == 200
-    assert poll(client, rehearsal, version(rehearsal)).status_code == 204
+    assert poll(client, rehearsal, version(rehearsal), pause=5).status_code == 204
     assert b"confirm 1.2" in client.get(at("{n}/", rehearsal)).content
     client.post(at("{n}/items/1.2/confirm/", rehearsal))
     assert poll(client, rehearsal, version(rehearsal)).status_code == 286
@@ -171,7 +171,7 @@ def test_pages_that_poll_and_stand_at_the_same_version_share_one_rendering(
         signed_in("view_rehearsal", "confirm_checkitem"),
     )
     poll(reader, rehearsal, 0)
-    fragments._last_swept[rehearsal.number] = time.monotonic()
+    fragments._sweep_at[rehearsal.number] = time.monotonic() + 60
     polling._standings = polling.Standings()
     with django_assert_num_queries(1, using="rehearsal"):  # the version
         again = poll(reader, rehearsal, 0)
@@ -365,16 +365,16 @@ def asking(viewers: int, cost: float, seconds: int = 120, *, short: bool = False
     """What `viewers` are told late in that time, when each keeps to it and an answer costs `cost`
     seconds of a processor."""
     pace, told = polling.Pace(lambda: short), []
-    waiting = [(number / viewers, number) for number in range(viewers)]
+    waiting = [(number / viewers, 1) for number in range(viewers)]
     heapq.heapify(waiting)
     while waiting:
-        now, number = heapq.heappop(waiting)
+        now, before = heapq.heappop(waiting)
         pause = pace.pause(now)
-        pace.answered(now, pause, cost)
+        pace.answered(now, before, cost)
         if now > seconds / 2:
             told.append(pause)
         if now + pause < seconds:
-            heapq.heappush(waiting, (now + pause, number))
+            heapq.heappush(waiting, (now + pause, pause))
     return told
 
 
@@ -450,3 +450,13 @@ def test_the_page_is_told_how_often_it_may_ask(reader: Client) -> None:
     rehearsal = begin("Passes", "Passes")
     polling._pace.answered(time.monotonic(), 1, 3.5 * polling.Pace.SHARE * polling.Pace.WINDOW)
     assert 'hx-trigger="every 4s"' in poll(reader, rehearsal, 0).content.decode()
+
+
+def test_a_page_that_only_waits_for_a_person_hears_that_the_crowd_has_left(reader: Client) -> None:
+    rehearsal = begin("Ends how=failed", "Ends how=action_required")
+    work(rehearsal)
+    address, seen = at("{n}/rows/", rehearsal), version(rehearsal)
+    assert reader.get(address, {"seen": seen, "pause": 5}).status_code == 204
+    slow = reader.get(address, {"seen": seen, "pause": 10})
+    assert 'hx-trigger="every 5s"' in slow.content.decode()
+    assert 'name="pause" value="5"' in slow.content.decode()

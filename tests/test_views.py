@@ -50,7 +50,7 @@ ACTIONS = {
 @pytest.fixture(autouse=True)
 def _nothing_is_known() -> None:
     """What this process remembers of other tests' rehearsals, whose numbers may come again."""
-    fragments._last_swept.clear()
+    fragments._sweep_at.clear()
     polling._pace = polling.Pace(lambda: False)
     polling._standings = polling.Standings()
     polling._fragments = polling.Fragments()
