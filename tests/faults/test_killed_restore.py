@@ -1,21 +1,26 @@
 """1.1 and 1.2 are killed at every stage: staging is old or new, and the next start heals the rest.
 
 A process performs both and kills itself, with SIGKILL, right before its nth step: a statement that
-a database is asked or has answered, a program or a folder that is made, renamed or removed.
+a database is asked or has answered, a program or a folder that is made, renamed or removed. It is
+the fork of one that has imported all and opened nothing.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -40,7 +45,7 @@ KILLED = """
 import json, os, signal, sys, threading
 import django
 from django.conf import settings
-last, settings.REHEARSAL = int(sys.argv[1]), json.loads(sys.argv[2])
+settings.REHEARSAL = json.loads(sys.argv[1])
 settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 django.setup()
 import datetime
@@ -48,6 +53,16 @@ from rehearsal.checks import base
 from rehearsal.checks.environment import survey
 from rehearsal.databases.address import Address
 
+checks = [
+    base.build(f"rehearsal.checks.environment.{check}", {}) for check in ("Snapshot", "Restore")
+]
+for line in sys.stdin:
+    last, child = int(line), os.fork()
+    if not child:
+        break
+    print(f"\\nexit {os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}", flush=True)
+else:
+    sys.exit()
 survey.CONTROL_SECONDS = 0.1
 steps, lock = [], threading.Lock()
 
@@ -88,26 +103,53 @@ def amid(name, seconds):
 WATCHED = {"os.rename", "os.mkdir", "os.remove", "shutil.rmtree", "sqlite3.connect"}
 connect, Address.connect = Address.connect, connected
 sys.addaudithook(seen)
-for check in ("Snapshot", "Restore"):
+for check in checks:
     now = datetime.datetime.now(datetime.UTC)
-    report = base.Report("a line", base.Rehearsed(7, "0" * 40, now))
-    base.build(f"rehearsal.checks.environment.{check}", {}).run(report)
-print(len(steps))
+    check.run(base.Report("a line", base.Rehearsed(7, "0" * 40, now)))
+os.write(1, str(len(steps)).encode())
 os._exit(0)
 """
 
 
-def perform_and_kill(last: int, setting: dict[str, object]) -> tuple[int, str]:
-    """The exit code, and what was said, of a process that is killed before its step `last`."""
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED, str(last), json.dumps(setting, default=str)],
-        env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        timeout=120,
-        text=True,
-    )
-    return process.returncode, process.stdout
+PerformAndKill = Callable[[int], tuple[int, str]]
+
+
+@pytest.fixture
+def perform_and_kill(settings: object) -> Iterator[PerformAndKill]:
+    """Performs both, killed before the step it is called with: the exit code, and what was said."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def parent() -> subprocess.Popen[str]:
+            setting = settings.REHEARSAL  # type: ignore[attr-defined]
+            command = [sys.executable, "-c", KILLED, json.dumps(setting, default=str)]
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            return stack.enter_context(process)
+
+        def perform_and_kill(last: int) -> tuple[int, str]:
+            process, said = parent(), ""
+            assert process.stdin and process.stdout
+            watch = threading.Timer(120, os.killpg, (process.pid, signal.SIGKILL))
+            watch.start()
+            try:
+                print(last, file=process.stdin, flush=True)
+                while not (end := re.search(r"\nexit (-?\d+)\n$", said)):
+                    line = process.stdout.readline()
+                    assert line, f"ended, having said {said!r}"
+                    said += line
+            finally:
+                watch.cancel()
+            return int(end[1]), said[: end.start()]
+
+        yield perform_and_kill
 
 
 def nobody_is_left() -> None:
@@ -122,7 +164,7 @@ def nobody_is_left() -> None:
         time.sleep(0.02)
 
 
-SAMPLE, STRIDE = 3, 3
+SAMPLE, STRIDE = 3, 8
 
 
 @pytest.mark.parametrize(
@@ -134,12 +176,11 @@ SAMPLE, STRIDE = 3, 3
     promised="staging is old or new, whole; the next run heals the rest",
 )
 def test_killed_at_every_stage(
-    pair: tuple[Address, Address], share: str | int, settings: object, tmp_path: Path
+    pair: tuple[Address, Address], share: str | int, perform_and_kill: PerformAndKill
 ) -> None:
     source, target = pair
-    setting = settings.REHEARSAL  # type: ignore[attr-defined]
     old, production = held(target), held(source)
-    code, said = perform_and_kill(0, setting)
+    code, said = perform_and_kill(0)
     assert code == 0, said
     total, new = int(said), held(target)
     assert len({old, new}) == 2
@@ -151,7 +192,7 @@ def test_killed_at_every_stage(
     )
     seen = set()
     for last in chosen:
-        code, said = perform_and_kill(last, setting)
+        code, said = perform_and_kill(last)
         assert code in (0, -signal.SIGKILL), said  # threads make a few steps more or less
         nobody_is_left()
         stands = held(target)
@@ -199,9 +240,12 @@ def file(path: Path, content: str) -> str:
 def lines(path: Path) -> str:
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
-        told = [connection.execute(f"SELECT * FROM {one}").fetchall()
-                for one in ("auth_user", "content")]  # fmt: skip
-        return hashlib.sha256(repr(told).encode()).hexdigest()
+        told = hashlib.sha256(
+            repr(connection.execute("SELECT * FROM auth_user").fetchall()).encode()
+        )
+        for line, filling in connection.execute("SELECT line, filling FROM content"):
+            told.update(line.encode() + filling)
+        return told.hexdigest()
 
 
 @pytest.mark.parametrize("count", [2, pytest.param(60, marks=pytest.mark.long)])
@@ -211,7 +255,7 @@ def lines(path: Path) -> str:
 )
 def test_sqlite_killed_at_every_stage(
     tmp_path: Path, settings: object, monkeypatch: pytest.MonkeyPatch, count: int,
-    allow_databases: None, no_worker_is_waited_for: None,
+    perform_and_kill: PerformAndKill, allow_databases: None, no_worker_is_waited_for: None,
 ) -> None:  # fmt: skip
     production, staging = tmp_path / "production.sqlite3", tmp_path / "staging.sqlite3"
     monkeypatch.setenv("OFFICE_PRODUCTION_URL", file(production, "new"))
@@ -223,15 +267,14 @@ def test_sqlite_killed_at_every_stage(
         "TARGET": "OFFICE_STAGING_URL",
     }
     call_command("rehearsal_enroll", yes=str(staging))
-    setting = settings.REHEARSAL  # type: ignore[attr-defined]
     old, new = lines(staging), lines(production)
-    code, said = perform_and_kill(0, setting)
+    code, said = perform_and_kill(0)
     assert code == 0, said
     total = int(said)
     assert lines(staging) == new
     replacement.configured(NUMBER).roll_back()
     for last in random.Random(7).sample(range(1, total + 1), min(count, total)):
-        code, said = perform_and_kill(last, setting)
+        code, said = perform_and_kill(last)
         assert code in (0, -signal.SIGKILL), said
         assert lines(staging) in (old, new), said
         assert lines(production) == new, said
