@@ -186,6 +186,7 @@ def decide(
     with plan.one_open(), change(number, by) as made:
         plan.prove_ours(made.rehearsal)
         items = tasks.items_of(number)
+        plan.prove_known(items)
         _prove_decidable(made, items, choice)
         outcomes = sealing.outcomes(made)
         if seen != outcomes:
@@ -315,6 +316,7 @@ def _give_up_the_tick(number: int, by: str, way: replacement.Replacement) -> Non
                 % {"number": other.number, "environment": environment}
             )
         items = tasks.items_of(number)
+        plan.prove_known(items)
         if any(one.status in ACTIVE for one in items):
             raise Refused(_("Checks are still at work on the restored database: wait, or cancel."))
         if not way.keeps():

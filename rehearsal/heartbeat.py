@@ -10,7 +10,7 @@ from types import TracebackType
 
 from django.db import Error, connections, router, transaction
 from django.db.models import F, Subquery
-from django.db.utils import InterfaceError, OperationalError
+from django.db.utils import InterfaceError, InternalError, OperationalError
 
 from rehearsal.checks.base import Report
 from rehearsal.conf import configuration
@@ -99,7 +99,8 @@ def patiently(settle: Callable[[], None]) -> None:
     for pause in (0.5, 1, 2, 4, 8, 15):
         try:
             return settle()
-        except (OperationalError, InterfaceError) as error:
+        except (OperationalError, InterfaceError, InternalError) as error:
+            # Of the last is a session that the server ended since this process was frozen in it.
             logger.warning("The outcome could not be written yet: %s", error)
             connections[router.db_for_write(CheckItem)].close()
             time.sleep(pause)

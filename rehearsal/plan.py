@@ -11,7 +11,7 @@ from django.db import DataError, IntegrityError
 
 from rehearsal import checklist
 from rehearsal.checks import base
-from rehearsal.conf import SHIPPED_CHECKLIST, configuration
+from rehearsal.conf import SHIPPED_CHECKLIST, configuration, redactor
 from rehearsal.models import ACTIVE, CheckItem, Rehearsal, Section, Status
 from rehearsal.release import settings_digest
 
@@ -82,7 +82,9 @@ def bound(text: str | bytes) -> tuple[checklist.Checklist, tuple[checklist.Bindi
                     "give it sign_off = True too"
                 )
         except base.BindingError as error:
-            raise StartError(f"Line {binding.item.line + 1}: {error}.") from error
+            # What a module says that cannot be imported may tell an address with its password.
+            said = redactor().redact(f"Line {binding.item.line + 1}: {error}.")
+            raise StartError(said) from error
     return parsed, bindings
 
 
@@ -193,20 +195,23 @@ def next_step(items: Sequence[CheckItem], *, decided: bool) -> Step:
 
 
 def prove_known(items: Sequence[CheckItem]) -> None:
-    """Raise BindingError for a check that this process cannot import: what follows from a person's
+    """Raise StartError for a check that this process cannot import: what follows from a person's
     action is arranged by who knows all checks."""
-    for item in items:
-        base.load(item.check_path)
+    if unknown := next(filter(_unknown, items), None):
+        raise StartError(
+            f"This server cannot import the check of {unknown.ref}, {unknown.check_path}, or one "
+            "that it names: install here what the workers have, then try again."
+        )
 
 
 def knows_all(number: int) -> bool:
     """Whether this process can import every check of a rehearsal."""
     paths = CheckItem.objects.filter(rehearsal=number).order_by().values_list("check_path")
-    return base.Unknown not in {base.declared_by(path) for (path,) in paths.distinct()}
+    return all(base.known(path) for (path,) in paths.distinct())
 
 
 def _unknown(item: CheckItem) -> bool:
-    return base.declared_by(item.check_path) is base.Unknown
+    return not base.known(item.check_path)
 
 
 def _stuck(item: CheckItem) -> bool:

@@ -80,6 +80,10 @@ SENTENCES = (
         "Rehearsal %(number)s is of %(environment)s, and this is %(here)s: what is done there has "
         "to be done from there."
     ),
+    gettext_noop(
+        "This server cannot import the check of %(ref)s, %(name)s, or one that it names: install "
+        "here what the workers have, then try again."
+    ),
     gettext_noop("The records cannot hold this (%(said)s): leave it out."),
     # What speaks against a seal.
     gettext_noop("Rehearsal %(number)s has no seal over its decision."),

@@ -112,8 +112,7 @@ def rerun(number: int, *, by: str, ref: str | None = None) -> int:
     """Put one item, or everything that did not pass, back in line, with all that depends on it.
 
     Returns how many items were put back. Raises plan.StartError when the rehearsal cannot take
-    it, plan.AlreadyOpen when a later rehearsal is open, and BindingError where this process cannot
-    import one of its checks.
+    it or this process cannot import one of its checks, plan.AlreadyOpen when a later one is open.
     """
     with plan.one_open(), change(number, by) as made:
         plan.prove_ours(made.rehearsal)

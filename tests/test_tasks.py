@@ -11,12 +11,11 @@ from typing import Any, ClassVar
 
 import pytest
 from celery.backends.base import DisabledBackend
-from django.db import OperationalError, connections
+from django.db import DatabaseError, InternalError, OperationalError, connections
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from rehearsal import decisions, journal, plan, tasks
-from rehearsal.checks.base import BindingError
 from rehearsal.journal import first_broken_event
 from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict
 from rehearsal.statements import InSeconds
@@ -74,8 +73,9 @@ def ends(rehearsal: Rehearsal) -> list[str]:
     return [event.after for event in rehearsal.events.filter(ref="1.1", before="running")]
 
 
+@pytest.mark.parametrize("error", [OperationalError, InternalError])
 def test_an_outcome_is_written_though_the_database_took_back_the_first_try(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, error: type[DatabaseError]
 ) -> None:
     rehearsal = begin("Passes")
     insert, tries = journal.insert, []
@@ -83,7 +83,7 @@ def test_an_outcome_is_written_though_the_database_took_back_the_first_try(
     def broken_once(events: Any) -> None:
         tries.append(1)
         if len(tries) == 1:
-            raise OperationalError("planted")
+            raise error("planted")
         insert(events)
 
     monkeypatch.setattr(journal, "insert", broken_once)
@@ -142,8 +142,30 @@ def test_who_does_not_know_a_check_skips_nothing_by_it_while_another_may(
         lambda: tasks.rerun(rehearsal.number, by="tester"),
         lambda: decisions.waive(rehearsal.number, "1.1", by="tester", reason="known"),
     ):
-        with pytest.raises(BindingError, match="NeedsTheFirst"):
+        with pytest.raises(plan.StartError, match=r"cannot import the check of 1\.3"):
             act()
+    assert statuses(rehearsal) == ["failed", "queued", "pending"]
+
+
+def test_nobody_decides_where_the_check_of_a_sign_off_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rehearsal = begin("Ends how=failed", "SignsOff")
+    work(rehearsal)
+    monkeypatch.delattr("tests.sample_checks.SignsOff")
+    with pytest.raises(plan.StartError, match="cannot import"):
+        decisions.decide(rehearsal.number, "no-go", by="tester", reason="it failed", seen="")
+    assert statuses(rehearsal) == ["failed", "pending"]
+
+
+def test_a_check_that_names_an_unknown_one_is_not_known_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rehearsal = begin("Ends how=failed", "Passes", "NeedsTheFirst")
+    tasks.perform.apply((rehearsal.items.get(number=1).pk, 1))
+    monkeypatch.setattr("tests.sample_checks.NeedsTheFirst.needs", ("tests.sample_checks.Nowhere",))
+    assert not plan.knows_all(rehearsal.number)
+    tasks.sweep(rehearsal.number)
     assert statuses(rehearsal) == ["failed", "queued", "pending"]
 
 
@@ -580,3 +602,14 @@ def test_cancelling_kills_the_command_that_runs(worker: WorkerProcess, tmp_path:
 
     wait_for(dead)
     assert statuses(rehearsal) == ["inconclusive"]
+
+
+def test_what_a_module_says_that_cannot_be_imported_is_told_without_its_secrets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "office_leaky.py").write_text("raise RuntimeError('postgres://ana:hunter2@db/x')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(plan.StartError, match="'office_leaky.Check' cannot be imported") as told:
+        text = document("Passes").replace("tests.sample_checks.Passes", "office_leaky.Check")
+        tasks.start(text, by="tester", revision="abc")
+    assert "hunter2" not in str(told.value)

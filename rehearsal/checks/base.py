@@ -298,6 +298,12 @@ def declared_by(path: str) -> type[Check]:
         return Unknown
 
 
+def known(path: str) -> bool:
+    """Whether this process can import the check at a dotted path and all that it names."""
+    check = declared_by(path)
+    return Unknown not in {check, *map(declared_by, (*(check.needs or ()), *(check.after or ())))}
+
+
 def build(path: str, options: dict[str, object]) -> Check:
     """The check at a dotted path with its options; raises BindingError naming a wrong option."""
     found = load(path)

@@ -147,9 +147,10 @@ class Visitor:
                 said = response.read(LARGEST_ANSWER + 1)
                 if len(said) <= LARGEST_ANSWER and response.length:
                     raise http.client.IncompleteRead(said, response.length)
-        except UnicodeError:
+        except (UnicodeError, http.client.InvalidURL):
             raise Inconclusive(
-                f"{path!r} cannot be asked for: write it as addresses are written, in ASCII."
+                f"{path!r} cannot be asked for: write it as addresses are written, in ASCII and "
+                "without spaces."
             ) from None
         except (OSError, http.client.HTTPException) as error:
             raise Inconclusive(

@@ -140,9 +140,10 @@ def test_half_a_page_is_none(server: Server) -> None:
         page(server.address)
 
 
-def test_a_path_that_nobody_can_ask_for_is_not_the_servers_fault(server: Server) -> None:
-    with pytest.raises(Inconclusive, match="'/ñ' cannot be asked for"):
-        Visitor(server.address).get("/ñ")
+@pytest.mark.parametrize("path", ["/ñ", "/a b/"])
+def test_a_path_that_nobody_can_ask_for_is_not_the_servers_fault(server: Server, path: str) -> None:
+    with pytest.raises(Inconclusive, match=f"'{path}' cannot be asked for"):
+        Visitor(server.address).get(path)
 
 
 @pytest.mark.parametrize("reader", READERS)
