@@ -50,7 +50,7 @@ faults: system .venv/installed-test ## every fault that is injected, long ones t
 matrix: system-matrix .venv/installed-matrix ## tests and wheel on every supported Python and Django; ARGS="-s 'wheel(3.13-django6.1)'"
 	@.venv/bin/nox $(ARGS)
 
-bench: .venv/installed-bench ## one benchmark: NAME=orchestration|...; NAME=all: each, and the table in docs/proof.md
+bench: system .venv/installed-bench ## one benchmark: NAME=orchestration|...; NAME=all: each, and the table in docs/proof.md
 	@case " $(BENCHMARKS) " in \
 	*" $(or $(NAME),none given) "*) $(RUN) -m benchmarks.$(NAME) $(SEEDS) $(ONLY) ;; \
 	*) echo "NAME was expected to be one of: $(or $(BENCHMARKS),(there are none)); found: $(or $(NAME),none)." \
@@ -85,7 +85,7 @@ system-matrix:  # no wheel carries a Redis for Python 3.13
 	@demo/environment.sh python demo
 
 .venv/installed-bench: pyproject.toml demo/environment.sh
-	@demo/environment.sh python demo bench
+	@demo/environment.sh python demo test bench
 
 .venv/installed-test: pyproject.toml demo/environment.sh
 	@demo/environment.sh python demo test migrations
