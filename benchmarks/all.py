@@ -42,7 +42,7 @@ class Row:
 
 CLAIMED = (
     "each check is claimed, journalled and settled in rows that outlive the worker and the broker;"
-    " next: fewer statements for what a claim and a settlement write"
+    " each is two commits and a look at what follows; next: settle together what ends together"
 )
 POLLED = (
     "where processors are short a crowd is told to ask more rarely, and what it still asks the"
@@ -91,6 +91,8 @@ ROWS = (
     Row(
         "snapshot_restore", "ours_verified_over_fastest_peer",
         "the same, and every table compared afterwards", "the same, which compare nothing", 1,
+        behind="each table is read once more after it was restored, which the peers do not; next:"
+        " take its digest on its way in",
     ),
     Row(
         "snapshot_restore", "ours_over_django_dbbackup",
@@ -108,6 +110,8 @@ ROWS = (
     Row(
         "live", "sse_p95_seconds_300_viewers",
         "a tick pushed to 300 viewers, 95th percentile", "the limit of 0.3 s", 1, 0.3,
+        behind="most of it is the server's own, who writes to 300 connections one after the other;"
+        " next: more than one process",
     ),
     Row(
         "live", "polling_p95_seconds_50_viewers",
