@@ -45,9 +45,18 @@ def _around(part: str) -> tuple[str, str, str]:
 
 def when() -> str:
     """The commit that is looked at and today's date, as the page tells them."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    commit = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return f"Commit `{commit.strip()}`, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}."
+    commit = _git("describe", "--always", "--exclude", "*").strip()
+    # What an earlier run wrote into the page changes nothing that is looked at.
+    if _git(
+        "status", "--porcelain", "--untracked-files=no", "--", ".", f":!{PAGE.relative_to(ROOT)}"
+    ):
+        commit += "-dirty"
+    return f"Commit `{commit}`, {datetime.datetime.now(datetime.UTC):%Y-%m-%d}."
+
+
+def _git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
