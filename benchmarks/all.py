@@ -140,8 +140,8 @@ ROWS = (
         "the whole checklist on the demo, signed off by policy",
         "its commands typed in order, at once one after the other", 1,
         note="typed are 11 of the 24 lines; looking, clicking, comparing and writing take no time",
-        behind="ours performs the other 13 too, which a person does by looking, and in the typed ones"
-        " proves more (below); next: measure pages while 1.4 waits for beat",
+        behind="ours performs the other 13 too, which a person does by looking, and proves more in"
+        " the typed ones, see below; next: measure pages while 1.4 waits for beat",
     ),
     Row(
         "rehearsal", "ours_typed_over_by_hand",
@@ -162,6 +162,7 @@ ROWS = (
     Row(
         "history", "admin_list_growth",
         "the same of the list in the admin", "growth of the history, tenfold", scale=10,
+        behind="the admin counts all of it; next: a count that is kept",
     ),
     Row(
         "history", "list_over_limit",
