@@ -24,6 +24,8 @@ from rehearsal.conf import configuration
 logger = logging.getLogger(__name__)
 
 RESULTS = "django_celery_results"
+STOP_POLLING = 286
+"""The status that makes htmx stop asking."""
 LATELY = "rehearsal_lately"
 """The cookie that says what its session was permitted a moment ago."""
 LATELY_SECONDS = 30
@@ -146,9 +148,14 @@ def _refusal(request: HttpRequest, needed: list[str]) -> HttpResponse | None:
     missing = [name for name in needed if not request.user.has_perm(name)]
     if known and not missing:
         return None
-    if from_htmx(request):
-        # A fragment cannot say why: the whole page is loaded again, and it says so or signs in.
+    if from_htmx(request) and known:
+        # A fragment cannot say why: the whole page is loaded again, and it says so.
         return HttpResponse(status=403, headers={"HX-Refresh": "true"})
+    if from_htmx(request):
+        # The page stays, with what was written into it.
+        posted = request.method == "POST"
+        html = render_to_string("rehearsal/signed_out.html", {"posted": posted})
+        return HttpResponse(html, status=200 if posted else STOP_POLLING)
     if known:
         context = {"missing": missing, "base_template": configuration().base_template}
         return render(request, "rehearsal/forbidden.html", context, status=403)
@@ -162,4 +169,12 @@ def _unavailable(request: HttpRequest) -> HttpResponse:
     return HttpResponse(html, status=503, headers={"Retry-After": "3"})
 
 
-__all__ = ["RESULTS", "allowed", "from_htmx", "may", "permitted", "permitted_lately"]
+__all__ = [
+    "RESULTS",
+    "STOP_POLLING",
+    "allowed",
+    "from_htmx",
+    "may",
+    "permitted",
+    "permitted_lately",
+]

@@ -94,6 +94,8 @@ def rerun(request: HttpRequest, number: int) -> HttpResponse:
 
     def act(by: str) -> str:
         count = tasks.rerun(number, by=by, ref=request.POST.get("ref") or None)
+        if not count:
+            return _("There was nothing left to run again.")
         return ngettext("Running again: %d line.", "Running again: %d lines.", count) % count
 
     return _act(request, number, act)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from rehearsal.models import Measurement
 from rehearsal.page import Overview, Row
-from rehearsal.wording import folded, measured
+from rehearsal.wording import SETTLED, folded, measured
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ class Pair:
 
     @property
     def differs(self) -> bool:
-        """Whether the line ended in another way."""
+        """Whether the line ended in another way; what has not ended in both does not differ yet."""
+        if any(row and row.sign not in SETTLED for row in self.both):
+            return False
         return (self.before and self.before.sign) != (self.after and self.after.sign)
 
     @property

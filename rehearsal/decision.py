@@ -72,6 +72,11 @@ class Decision:
         ]
 
     @property
+    def by_others(self) -> bool:
+        """Whether a go is for others to say than who started the rehearsal."""
+        return not configuration().starter_may_decide
+
+    @property
     def asks_ticket(self) -> bool:
         """Whether the release ticket has to be named by who decides."""
         return bool(re.search(r"\{ticket\}", configuration().ticket))

@@ -60,7 +60,10 @@ def confirm(
         _prove_read(item, attempt)
         if item.status != Status.ACTION_REQUIRED:
             raise Refused(
-                _("%(ref)s is %(status)s: only a line that waits for a person can be confirmed.")
+                _(
+                    "Nothing was done: %(ref)s is %(status)s, and only a line that waits for a "
+                    "person can be confirmed."
+                )
                 % _standing(item)
             )
         evidence = {key: value for key, value in item.evidence.items() if key != ACKNOWLEDGE}

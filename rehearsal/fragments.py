@@ -18,9 +18,11 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
-from rehearsal import page, plan, tasks, trends
+from rehearsal import page, plan, release, tasks, trends
 from rehearsal.access import RESULTS
+from rehearsal.conf import configuration
 from rehearsal.decision import Decision
+from rehearsal.gate import Answer, judge
 
 SWEEP_EVERY = 3
 """Seconds between two sweeps of one rehearsal by one process, however many pages watch it."""
@@ -100,7 +102,9 @@ def news(overview: page.Overview, *, seen: int, of: str) -> dict[str, Any]:
         "news": seen != overview.rehearsal.version,
         "changed": [],
     }
-    if of and of != "banner":
+    if of == "banner":
+        context["gate"] = gate_of(overview)
+    elif of:
         if of not in {row.item.ref for row in overview.rows}:
             raise no_such_item(overview.rehearsal.number, of)
         changed = [row_of(overview, of)] if of in {row.item.ref for row in changed} else []
@@ -108,13 +112,22 @@ def news(overview: page.Overview, *, seen: int, of: str) -> dict[str, Any]:
         if changed:
             context |= all_about(changed[0])
         context["journal"] = overview.rehearsal.events.filter(ref=of)
-    elif not of:
+    else:
         context["decision"] = Decision.of(overview)
         context["journal"] = overview.journal if context["news"] else None
         sections, keys = overview.detailed(changed), {row.item.pk for row in changed}
         context["sections"] = sections
         context["changed"] = [r for one in sections for r in one.rows if r.item.pk in keys]
     return context
+
+
+def gate_of(overview: page.Overview) -> Answer | None:
+    """What the gate says of the commit that is deployed here; None while it is unknown, and while
+    the rehearsal of the overview is open."""
+    revision = "" if overview.open else release.revision()
+    if not revision:
+        return None
+    return judge(revision, datetime.timedelta(hours=configuration().gate_max_age_hours))
 
 
 def row_of(overview: page.Overview, ref: str) -> page.Row:

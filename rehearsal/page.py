@@ -46,6 +46,7 @@ from rehearsal.wording import (
     inline,
     measured,
     sign,
+    word_of,
 )
 
 TAIL = 4000
@@ -304,7 +305,7 @@ class Overview:
         if self.before_sign_off == Verdict.RUNNING:
             return _("Not decided yet: it is being performed.")
         if self.before_sign_off == Verdict.GREEN:
-            return _("Not decided yet: go or no-go?") if self.awaits_decision else ""
+            return _("Not decided yet: go or no-go?")
         if self.counts["waiting"]:
             return _("Not decided yet: a person has to answer first.")
         return _("There is no go as it stands.")
@@ -343,7 +344,11 @@ class Overview:
     @property
     def tally(self) -> list[tuple[str, str, int]]:
         """Sign, word and number of every kind of item there is."""
-        return [(one, str(WORDS[one]), self.counts[one]) for one in WORDS if self.counts[one]]
+        return [
+            (one, word_of(one, self.counts[one]), self.counts[one])
+            for one in WORDS
+            if self.counts[one]
+        ]
 
     @property
     def attention(self) -> list[Row]:

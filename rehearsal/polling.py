@@ -24,14 +24,12 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_GET
 
-from rehearsal.access import permitted_lately
+from rehearsal.access import STOP_POLLING, permitted_lately
 from rehearsal.fragments import Sent, View, fragment, no_such_item, sweep, sweep_is_due, whole
 from rehearsal.models import Rehearsal
 
 CLOCK_EVERY = 5
 """Seconds after which a running rehearsal's elapsed time is sent again though nothing changed."""
-STOP_POLLING = 286
-"""The status that makes htmx stop asking."""
 
 
 @require_GET

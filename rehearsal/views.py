@@ -22,6 +22,7 @@ from rehearsal.access import from_htmx, may, permitted
 from rehearsal.decision import Decision
 from rehearsal.fragments import (
     all_about,
+    gate_of,
     news,
     row_of,
     whole,
@@ -61,8 +62,10 @@ def index(request: HttpRequest) -> HttpResponse:
     ours = Rehearsal.objects.filter(environment=here.environment)
     latest = ours.values_list("pk", flat=True).first()
     may_start = request.user.has_perm("rehearsal.start_rehearsal")
+    overview = page.Overview(page.shown(latest).get()) if latest else None
     context = {
-        "latest": page.Overview(page.shown(latest).get()) if latest else None,
+        "latest": overview,
+        "gate": gate_of(overview) if overview else None,
         "history": [page.Overview(one) for one in listed],
         "listed": listed,
         "environment": here.environment,

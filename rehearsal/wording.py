@@ -50,6 +50,11 @@ def sign(item: CheckItem) -> str:
     return "not-applicable" if item.not_applicable else str(item.status)
 
 
+def word_of(sign: str, number: int) -> str:
+    """What so many items of a sign are called."""
+    return _("wait for a person") if sign == "waiting" and number > 1 else str(WORDS[sign])
+
+
 def anchor(ref: str) -> str:
     """The id of an item's row on the page."""
     return f"item-{ref.replace('.', '-')}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -214,12 +215,52 @@ def test_two_are_compared_line_by_line(owner: Client) -> None:
     assert owner.get(f"/rehearsal/compare/{first.number}/999999/").status_code == 404
 
 
-def test_a_superseded_rehearsal_says_so(owner: Client) -> None:
+def test_a_rehearsal_says_which_came_later(owner: Client) -> None:
     first, second = begin("Passes"), begin("Passes")
-    assert f'Superseded by <a href="/rehearsal/{second.number}/"' in text(owner, first)
-    assert "Superseded" not in text(owner, second)
+    assert (
+        f'<a href="/rehearsal/{second.number}/">Rehearsal {second.number}</a> came later'
+        in text(owner, first)
+    )
+    assert "came later" not in text(owner, second)
     tasks.cancel(tasks.start(document("Passes"), by="x", revision="a").number, by="x")
-    assert "Superseded" not in text(owner, second)
+    assert "came later" not in text(owner, second)
+
+
+def test_the_overview_says_what_the_gate_does(owner: Client, settings: Any, tmp_path: Path) -> None:
+    (tmp_path / "checklist.md").write_text(document(*CHECKS))
+    settings.REHEARSAL = {
+        **settings.REHEARSAL,
+        "CHECKLIST": tmp_path / "checklist.md",
+        "REVISION": "abc",
+    }
+    assert "May <code>" not in owner.get("/rehearsal/").content.decode()
+    first = decided()
+    standing = f"Rehearsal {first.number} is green, decided by owner, sealed and intact."
+    assert standing in owner.get("/rehearsal/").content.decode()
+    later = tasks.start(document(*CHECKS), by="starter", revision="abc")
+    # Nobody may deploy while another runs; nothing is said of what was until it has ended.
+    assert standing not in owner.get("/rehearsal/").content.decode()
+    tasks.cancel(later.number, by="starter")
+    shown = owner.get("/rehearsal/").content.decode()
+    assert "There is no go: it was cancelled." in shown
+    assert standing in shown
+    begin()  # and one more of the same, with a failure
+    shown = owner.get("/rehearsal/").content.decode()
+    assert "which came later, failed at 1.2" in shown
+    assert standing not in shown
+
+
+def test_a_green_checklist_without_a_sign_off_is_not_decided_by_itself(owner: Client) -> None:
+    shown = text(owner, begin("Passes"))
+    assert "Not decided yet: go or no-go?" in shown
+    assert "starter started it, so somebody else has to say go." in shown
+
+
+def test_what_has_not_ended_does_not_differ(owner: Client) -> None:
+    first = begin("Passes", "Passes")
+    second = tasks.start(document("Passes", "Passes"), by="starter", revision="abc")
+    shown = owner.get(f"/rehearsal/compare/{first.number}/{second.number}/").content.decode()
+    assert "0 of 2 lines ended in another way" in shown
 
 
 def test_a_waiver_ends_on_the_day_that_was_named(owner: Client) -> None:

@@ -24,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehearsal import access, decisions, fragments, page, polling, records, tasks, views, wording
+from rehearsal.access import STOP_POLLING
 from rehearsal.conf import configuration
 from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict
 from tests.conftest import document
@@ -190,11 +191,19 @@ def test_a_reader_is_offered_nothing_to_press() -> None:
 
 
 def test_a_fragment_that_is_refused_makes_the_page_load_again() -> None:
-    address = at("{n}/rows/", begin("Passes"))
-    for visitor in (Client(), signed_in()):
-        response = visitor.get(address, headers=HTMX)
-        assert (response.status_code, response["HX-Refresh"]) == (403, "true")
-        assert not response.content
+    response = signed_in().get(at("{n}/rows/", begin("Passes")), headers=HTMX)
+    assert (response.status_code, response["HX-Refresh"]) == (403, "true")
+    assert not response.content
+
+
+def test_who_is_signed_out_meanwhile_is_told_and_keeps_the_page() -> None:
+    rehearsal = begin("Passes")
+    watching = Client().get(at("{n}/rows/", rehearsal), headers=HTMX)
+    assert watching.status_code == STOP_POLLING
+    assert "this page stands still" in watching.content.decode()
+    acting = Client().post(at("{n}/decide/", rehearsal), {"reason": "all seen"}, headers=HTMX)
+    assert acting.status_code == 200
+    assert "<strong>nothing was done</strong>" in acting.content.decode()
 
 
 @pytest.mark.parametrize("path", ACTIONS)
@@ -366,7 +375,7 @@ def test_the_number_of_queries_does_not_grow(
     for _ in range(many):
         work(begin(*["Passes"] * many))
     number = Rehearsal.objects.values_list("pk", flat=True).first()
-    for path, limit in (("", 11), ("{n}/", 14), ("{n}/rows/?seen=0", 16)):
+    for path, limit in (("", 15), ("{n}/", 14), ("{n}/rows/?seen=0", 16)):
         client.get(at(path, number))
         with django_assert_max_num_queries(limit, using="rehearsal"):
             client.get(at(path, number))

@@ -235,7 +235,35 @@ def test_the_line_and_the_list_are_live_too(window: Open) -> None:
     assert line.complaints == listing.complaints == []
 
 
-def test_who_is_signed_out_meanwhile_is_brought_back_to_where_they_were(
+def test_who_confirms_by_the_keyboard_stays_at_the_line(window: Open) -> None:
+    rehearsal = begin("Ends how=action_required", "Ends how=action_required")
+    settle(rehearsal, 0)
+    settle(rehearsal, 1)
+    opened = window()
+    opened.page.goto(address(rehearsal))
+    opened.page.locator("#item-1-1 > summary").press("Enter")
+    opened.page.get_by_role("button", name="confirm 1.1").press("Enter")
+    expect(opened.page.locator("#item-1-1 .rehearsal-word")).to_have_text("confirmed")
+    expect(opened.page.locator("#item-1-1 > summary")).to_be_focused()
+    expect(opened.page.locator(".rehearsal-message")).to_be_in_viewport()
+    assert opened.complaints == []
+
+
+def test_who_decides_when_signed_out_meanwhile_is_told_that_nothing_was_done(window: Open) -> None:
+    rehearsal = begin("Passes")
+    settle(rehearsal, 0)
+    opened = window()
+    opened.page.goto(address(rehearsal))
+    reason = opened.page.get_by_label("What does your decision rest on?")
+    reason.fill("seen on staging")
+    opened.page.get_by_label("Your password, once more").fill("my own password")
+    Session.objects.all().delete()
+    opened.page.get_by_role("button", name="Go", exact=True).click()
+    expect(opened.page.locator(".rehearsal-message")).to_contain_text("nothing was done")
+    expect(reason).to_have_value("seen on staging")
+
+
+def test_who_is_signed_out_meanwhile_is_told_and_brought_back_to_where_they_were(
     window: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(access, "LATELY_SECONDS", 3)
@@ -247,6 +275,9 @@ def test_who_is_signed_out_meanwhile_is_brought_back_to_where_they_were(
     assert access.LATELY in {one["name"] for one in kept}
     assert access.LATELY not in opened.page.evaluate("document.cookie")
     Session.objects.all().delete()
+    said = opened.page.locator(".rehearsal-message")
+    expect(said).to_contain_text("You are signed out, and this page stands still")
+    said.get_by_role("link").click()
     opened.page.wait_for_url(f"**/admin/login/?next={address(rehearsal)}")
 
 

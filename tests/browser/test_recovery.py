@@ -28,7 +28,7 @@ SOON = 15_000
 """Milliseconds for what needs a new connection."""
 
 
-def test_a_session_that_expired_brings_its_person_to_the_sign_in_and_back(
+def test_a_session_that_expired_is_told_and_leads_to_the_sign_in_and_back(
     window: Open,
     server: Server,  # noqa: F811
 ) -> None:
@@ -39,7 +39,10 @@ def test_a_session_that_expired_brings_its_person_to_the_sign_in_and_back(
     # The stream was let in while the session held; the next one is not, and asking tells why.
     server.kill()
     server.start()
-    opened.page.wait_for_url(f"**/admin/login/?next={address(rehearsal)}", timeout=SOON)
+    said = opened.page.locator(".rehearsal-message")
+    expect(said).to_contain_text("You are signed out", timeout=SOON)
+    said.get_by_role("link").click()
+    opened.page.wait_for_url(f"**/admin/login/?next={address(rehearsal)}")
 
 
 def test_a_tab_that_slept_catches_up_when_it_is_looked_at(

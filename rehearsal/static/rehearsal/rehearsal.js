@@ -7,3 +7,13 @@ document.querySelector(".rehearsal").addEventListener("htmx:beforeSwap", ({ deta
   if (detail.requestConfig.verb === "get") return;
   htmx.swap(document.body, detail.serverResponse, { swapStyle: "none" });
 });
+
+// Who pressed a button by the keyboard stays at its line when the answer replaces that button.
+let line = null;
+document.querySelector(".rehearsal").addEventListener("htmx:oobBeforeSwap", ({ detail }) => {
+  if (detail.target.contains(document.activeElement)) line = detail.target.closest(".rehearsal-item");
+});
+document.querySelector(".rehearsal").addEventListener("htmx:oobAfterSwap", () => {
+  if (line && document.activeElement === document.body) line.querySelector("summary").focus({ preventScroll: true });
+  line = null;
+});
