@@ -15,8 +15,16 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from rehearsal import decisions, tasks
+from rehearsal.conf import SHIPPED_CHECKLIST
 from tests.browser.conftest import CUT, Window
-from tests.browser.stage import A_COLUMN_IS_DROPPED, A_DOUBT, A_TEST_FAILS, Play, past
+from tests.browser.stage import (
+    A_COLUMN_IS_DROPPED,
+    A_DOUBT,
+    A_TEST_FAILS,
+    REVISION,
+    Play,
+    past,
+)
 from tests.conftest import ROOT
 
 pytestmark = [
@@ -83,7 +91,12 @@ class Gallery:
 
 
 @pytest.mark.long  # a minute
-def test_axe_finds_nothing_in_any_state(window: Callable[..., Window]) -> None:
+def test_axe_finds_nothing_in_any_state(window: Callable[..., Window], settings: Any) -> None:
+    settings.REHEARSAL = {
+        **settings.REHEARSAL,
+        "CHECKLIST": SHIPPED_CHECKLIST,
+        "REVISION": REVISION,
+    }
     gallery = Gallery(window(viewport=DESK))
     gallery.go("")
     gallery.judge("nothing-yet", dark=False)
