@@ -119,7 +119,7 @@ class Side:
 def _must_be_shown(page: PageName, status: int) -> None:
     if status != 200:
         why = ", as to somebody who is not signed in" if status in {302, 303} else ""
-        raise CannotRun(f"the page {page.name} answers {status}{why}, where 200 was expected")
+        raise CannotRun(f"the page {page.name} answers {status} where 200 was expected{why}")
 
 
 def address(page: PageName) -> str:
