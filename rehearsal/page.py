@@ -246,7 +246,7 @@ class Overview:
         return awaits_decision(self.rehearsal, [row.item for row in self.rows])
 
     @property
-    def superseded_by(self) -> Rehearsal | None:
+    def later(self) -> Rehearsal | None:
         """The latest of the rehearsals that came later in the same environment."""
         later = Rehearsal.objects.filter(
             environment=self.rehearsal.environment,

@@ -9,11 +9,14 @@ document.querySelector(".rehearsal").addEventListener("htmx:beforeSwap", ({ deta
 });
 
 // Who pressed a button by the keyboard stays at its line when the answer replaces that button.
-let line = null;
-document.querySelector(".rehearsal").addEventListener("htmx:oobBeforeSwap", ({ detail }) => {
-  if (detail.target.contains(document.activeElement)) line = detail.target.closest(".rehearsal-item");
-});
-document.querySelector(".rehearsal").addEventListener("htmx:oobAfterSwap", () => {
-  if (line && document.activeElement === document.body) line.querySelector("summary").focus({ preventScroll: true });
-  line = null;
-});
+{
+  const page = document.querySelector(".rehearsal");
+  let line = null;
+  page.addEventListener("htmx:oobBeforeSwap", ({ detail }) => {
+    if (detail.target.contains(document.activeElement)) line = detail.target.closest(".rehearsal-item");
+  });
+  page.addEventListener("htmx:oobAfterSwap", () => {
+    if (line && document.activeElement === document.body) line.querySelector("summary").focus({ preventScroll: true });
+    line = null;
+  });
+}
