@@ -172,8 +172,14 @@ class Chaos:
 
     def stop_and_continue(self) -> None:
         if pid := self.signal_child(signal.SIGSTOP):
-            until = time.monotonic() + self.dice.choice([0.5, 2, 5])
-            self.later.append((until, lambda: os.kill(pid, signal.SIGCONT)))
+            # By a thread: what is stopped may hold the very lock that this one waits for.
+            seconds = self.dice.choice([0.5, 2, 5])
+            threading.Timer(seconds, self.go_on, [pid]).start()
+
+    @staticmethod
+    def go_on(pid: int) -> None:
+        with suppress(OSError):  # killed meanwhile
+            os.kill(pid, signal.SIGCONT)
 
     def signal_child(self, number: signal.Signals) -> int | None:
         children = self.dice.choice(self.workers).children()
