@@ -239,13 +239,15 @@ def test_it_is_kept_as_carefully_as_the_session(reader: Client, settings: Any) -
 def test_it_is_worth_nothing_without_its_session(reader: Client) -> None:
     rehearsal = begin("Passes")
     poll(reader, rehearsal, 0)
-    for thief in (Client(), signed_in()):
+    for thief, status in ((Client(), access.STOP_POLLING), (signed_in(), 403)):
         thief.cookies[access.LATELY] = lately(reader)
-        assert rows_in(poll(thief, rehearsal, 0)) == []
+        answer = poll(thief, rehearsal, 0)
+        assert (answer.status_code, rows_in(answer)) == (status, [])
     kept = lately(reader)
     reader.logout()
     reader.cookies[access.LATELY] = kept
-    assert rows_in(poll(reader, rehearsal, 0)) == []
+    answer = poll(reader, rehearsal, 0)
+    assert (answer.status_code, rows_in(answer)) == (access.STOP_POLLING, [])
 
 
 def test_it_lends_no_permission_of_another_session(client: Client) -> None:

@@ -24,7 +24,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehearsal import access, decisions, fragments, page, polling, records, tasks, views, wording
-from rehearsal.access import STOP_POLLING
 from rehearsal.conf import configuration
 from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict
 from tests.conftest import document
@@ -199,7 +198,7 @@ def test_a_fragment_that_is_refused_makes_the_page_load_again() -> None:
 def test_who_is_signed_out_meanwhile_is_told_and_keeps_the_page() -> None:
     rehearsal = begin("Passes")
     watching = Client().get(at("{n}/rows/", rehearsal), headers=HTMX)
-    assert watching.status_code == STOP_POLLING
+    assert watching.status_code == access.STOP_POLLING
     assert "this page stands still" in watching.content.decode()
     acting = Client().post(at("{n}/decide/", rehearsal), {"reason": "all seen"}, headers=HTMX)
     assert acting.status_code == 200

@@ -133,7 +133,7 @@ def test_a_flood_of_output_reaches_neither_the_page_nor_the_stream(
     assert "characters were cut here" in item.output
     # Twice a second, for as long as it takes here, a row with the end of its output.
     changes = Rehearsal.objects.get(pk=rehearsal.pk).version - version
-    assert sum(sizes) - loaded < 30_000 * changes
+    assert sum(sizes) - loaded < 20_000 * changes
     expect(opened.page.locator("#item-1-1-detail pre")).to_contain_text("line 699999")
     opened.page.goto(address(rehearsal) + "items/1.1/")
     expect(opened.page.locator("pre")).to_contain_text("line 699999")

@@ -139,17 +139,16 @@ def _connection() -> tuple[Any, str]:
     """The way to the owners and the sender's address; raises Inconclusive for a sink."""
     given = dict(configuration().owners_mail)
     sender = str(given.pop("FROM", settings.DEFAULT_FROM_EMAIL))
-    if given:
+    own = bool(given)
+    if own:
         backend = str(given.pop("BACKEND", mail.SMTP))
         route = mail.route_of(backend, f"{given.get('HOST', '')}:{given.get('PORT', 25)}")
         sinks: tuple[str, ...] = ()  # a way that was given for the owners leads to them
-        _prove_it_leads_on(route, sinks)
-        connection = _given(backend, given)
     else:
         route = mail.routes().get("default", mail.NO_MAILER)
         sinks = configuration().mail_sinks
-        _prove_it_leads_on(route, sinks)
-        connection = mail.default_mailer()
+    _prove_it_leads_on(route, sinks)
+    connection = _given(backend, given) if own else mail.default_mailer()
     if isinstance(connection, EmailBackend):
         # Of a backend derived from SMTP's, only itself knows its server.
         _prove_it_leads_on({"server": f"{connection.host}:{connection.port}"}, sinks)
