@@ -33,6 +33,9 @@ from rehearsal.models import (
 from rehearsal.sentences import translated
 from rehearsal.wording import WORDS, sign
 
+LONGEST_REASON = 2000
+"""Characters. It stands in the journal, in the report and on every page of the rehearsal."""
+
 
 class Refused(ValueError):
     """The item cannot take this now: what it is, and what could be done instead.
@@ -132,7 +135,7 @@ def waive(
     The waiver expires at `until`, by default after `WAIVER_DAYS`. `attempt` is the one whose
     outcome is accepted, so that nobody accepts what he has not read. Raises Refused.
     """
-    reason = redactor().redact(reason.strip())
+    reason = _kept(reason)
     if not reason:
         raise Refused(
             _("A waiver of %(ref)s needs a reason: say why it is acceptable.") % {"ref": ref}
@@ -167,6 +170,15 @@ def waive(
     _act(number, ref, by, act)
 
 
+def _kept(reason: str) -> str:
+    if len(reason) > LONGEST_REASON:
+        raise Refused(
+            _("A reason has at most %(most)d characters, and this one has %(found)d: shorten it.")
+            % {"most": LONGEST_REASON, "found": len(reason)}
+        )
+    return redactor().redact(reason.strip())
+
+
 def decide(
     number: int, choice: str, *, by: str, reason: str, seen: str, ticket: str = ""
 ) -> Choice | None:
@@ -176,7 +188,7 @@ def decide(
     nobody decides over what he has not seen. Returns what is decided now: a no-go by anybody, a
     go by as many as `QUORUM` says; None while votes are missing. Raises Refused.
     """
-    reason = redactor().redact(reason.strip())
+    reason = _kept(reason)
     if choice not in Choice.values:
         raise Refused(_("Say go or no-go; %(choice)r is neither.") % {"choice": choice})
     if not reason:

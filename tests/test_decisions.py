@@ -173,6 +173,7 @@ def test_one_no_go_is_enough(settings: Any) -> None:
     [
         ({"choice": "maybe"}, "neither"),
         ({"reason": "  "}, "needs a reason"),
+        ({"reason": "x" * 2001}, "at most 2000 characters, and this one has 2001"),
         ({"seen": "0" * 64}, "changed since you looked"),
         ({"ticket": "https://evil.example/1"}, "named by its number or key"),
     ],
