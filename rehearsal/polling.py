@@ -45,7 +45,7 @@ def rows(request: HttpRequest, number: int, allowed: frozenset[str]) -> HttpResp
 
 def _answer(request: HttpRequest, number: int, allowed: frozenset[str], pause: int) -> HttpResponse:
     seen = whole(request.GET.get("seen"), missing=-1)
-    stands = _standings.get(number, seen)
+    stands = _standings.get(number, seen, pause)
     if stands and stands.open and sweep_is_due(number):
         sweep(number)
         stands = _standings.look(number)
@@ -85,19 +85,20 @@ class Standings:
     """Where the rehearsals stand that pages ask this process about."""
 
     SECONDS = 0.1
-    """How long one is not looked up again, and so how much later than it could a page may hear."""
+    """How long one is not looked up again, for each second of the pause that pages are told; and so
+    how much later than it could a page may hear."""
     MOST = 200
 
     def __init__(self) -> None:
         self._found: dict[int, tuple[float, Stands]] = {}
 
-    def get(self, number: int, seen: int) -> Stands | None:
+    def get(self, number: int, seen: int, pause: int) -> Stands | None:
         """Where rehearsal `number` stands, for a page that has seen the version `seen`; None when
         there is none by that number."""
         if kept := self._found.get(number):
             looked, stands = kept
             # A page has seen more than is known here when another process answered it last.
-            if time.monotonic() - looked < self.SECONDS and seen <= stands.version:
+            if time.monotonic() - looked < self.SECONDS * pause and seen <= stands.version:
                 return stands
         return self.look(number)
 
@@ -121,7 +122,8 @@ class Fragments:
     answered with one rendering."""
 
     SECONDS = 2.0
-    """How long one is given out, so that the time it tells is right."""
+    """How long one is given out, so that the time it tells is right; to pages that are told to ask
+    rarely a quarter of that pause, so that they too are many to one rendering."""
     MOST = 200
 
     def __init__(self) -> None:
@@ -131,7 +133,7 @@ class Fragments:
         """The fragment that brings `view` to `version` or later; None as for `fragment`."""
         now = time.monotonic()
         kept = self._kept.get((view, pause))
-        if kept and kept[1] >= version and now - kept[0] < self.SECONDS:
+        if kept and kept[1] >= version and now - kept[0] < max(self.SECONDS, pause / 4):
             return kept[2]
         sent = fragment(view, streamed=False, pause=pause)
         if len(self._kept) >= self.MOST:
@@ -140,14 +142,14 @@ class Fragments:
         return sent
 
 
-def processors_are_short(pressure: Path = Path("/proc/pressure/cpu")) -> bool:
-    """Whether something waited for a processor of this machine in most of the last ten seconds, by
-    Linux's pressure stall information; False where the system does not tell."""
+def waiting_for_processors(pressure: Path = Path("/proc/pressure/cpu")) -> int:
+    """In how many of a hundred moments of the last ten seconds something waited for a processor of
+    this machine, by Linux's pressure stall information; 0 where the system does not tell."""
     try:
         found = re.match(r"some avg10=(\d+)", pressure.read_text())
     except OSError:
-        return False
-    return found is not None and int(found[1]) > 50
+        return 0
+    return int(found[1]) if found else 0
 
 
 class Pace:
@@ -156,27 +158,31 @@ class Pace:
 
     SHARE = 0.2
     """Of one processor, for what Django does in this process to answer those who ask."""
-    CROWD = 10
+    CROWD = 5
     """Pages that this process answers in a second where processors are short: crowds give way to
     the checks that they watch."""
+    SHORT, SHORT_NO_MORE = 50, 25
+    """Where `waiting_for_processors` says more, they are short, until it says less than the other:
+    a crowd that gave way leaves some free, and would else come back at once."""
     WINDOW = 20
     """Seconds over which that is added up."""
-    LONGEST = 10
-    """Seconds of a pause at most: a page that hears nothing for twice as long says it is stale,
-    and who asks so rarely is still known by the cookie."""
+    LONGEST = 20
+    """Seconds of a pause at most: who asks so rarely may still be known by the cookie."""
 
-    def __init__(self, short: Callable[[], bool] = processors_are_short) -> None:
+    def __init__(self, pressure: Callable[[], int] = waiting_for_processors) -> None:
         self._answered: dict[int, tuple[float, int]] = {}
-        self._short = short
-        self._looked: tuple[int, bool] = (-1, False)
+        self._pressure = pressure
+        self._looked = -1
+        self._short = False
 
     def pause(self, now: float) -> int:
         """The seconds after which one that asks at `now` may ask again."""
-        if self._looked[0] != int(now):
-            self._looked = int(now), self._short()
+        if self._looked != int(now):
+            self._looked = int(now)
+            self._short = self._pressure() > (self.SHORT_NO_MORE if self._short else self.SHORT)
         lately = self._lately(now).values()
         longest = sum(work for work, _pages in lately) / self.WINDOW / self.SHARE
-        if self._looked[1]:
+        if self._short:
             longest = max(longest, sum(pages for _work, pages in lately) / self.WINDOW / self.CROWD)
         return min(max(1, math.ceil(longest)), self.LONGEST)
 

@@ -370,7 +370,7 @@ def test_a_change_is_rendered_once_though_it_is_not_known_yet(
 def asking(viewers: int, cost: float, seconds: int = 120, *, short: bool = False) -> list[int]:
     """What `viewers` are told late in that time, when each keeps to it and an answer costs `cost`
     seconds of a processor."""
-    pace, told = polling.Pace(lambda: short), []
+    pace, told = polling.Pace(lambda: 99 if short else 0), []
     waiting = [(number / viewers, 1) for number in range(viewers)]
     heapq.heapify(waiting)
     while waiting:
@@ -396,31 +396,49 @@ def test_where_asking_is_dear_all_together_take_no_more_than_their_share() -> No
 
 def test_crowds_ask_more_rarely_where_processors_are_short_and_a_few_do_not() -> None:
     told = asking(67, 0.0005, short=True)
-    assert min(told) >= 6
+    assert min(told) >= 12
     assert len(told) / 60 < 1.1 * polling.Pace.CROWD
-    assert set(asking(8, 0.0005, short=True)) == {1}
+    assert set(asking(5, 0.0005, short=True)) == {1}
+
+
+def test_a_crowd_that_gave_way_stays_away_until_there_are_processors_to_spare() -> None:
+    now = [40]
+    pace = polling.Pace(lambda: now[0])
+
+    def told(second: int) -> int:
+        for _ in range(50):
+            pace.answered(second, 1, 0.0)
+        return pace.pause(second)
+
+    assert [told(second) for second in range(20)] == [1] * 20
+    now[0] = 60
+    assert told(20) == 10
+    now[0] = 40  # since the crowd is away
+    assert told(21) == 10
+    now[0] = 20
+    assert told(22) == 1
 
 
 @pytest.mark.parametrize(
-    ("said", "short"),
+    ("said", "waiting"),
     [
-        ("some avg10=83.89 avg60=53.13 avg300=35.94 total=1\nfull avg10=0.00", True),
-        ("some avg10=12.00 avg60=99.00 avg300=99.00 total=1\nfull avg10=0.00", False),
-        ("nothing that is known", False),
-        (None, False),
+        ("some avg10=83.89 avg60=53.13 avg300=35.94 total=1\nfull avg10=0.00", 83),
+        ("some avg10=0.00 avg60=99.00 avg300=99.00 total=1\nfull avg10=9.00", 0),
+        ("nothing that is known", 0),
+        (None, 0),
     ],
 )
-def test_whether_processors_are_short_is_what_the_system_says(
-    said: str | None, short: bool, tmp_path: Path
+def test_how_short_processors_are_is_what_the_system_says(
+    said: str | None, waiting: int, tmp_path: Path
 ) -> None:
     file = tmp_path / "cpu"
     if said:
         file.write_text(said)
-    assert polling.processors_are_short(file) is short
+    assert polling.waiting_for_processors(file) == waiting
 
 
 def test_pages_may_ask_each_second_again_when_many_have_left() -> None:
-    pace = polling.Pace(lambda: False)
+    pace = polling.Pace(lambda: 0)
     for second in range(30):
         pace.answered(second, 1, 2.0)
     assert pace.pause(30) == 10

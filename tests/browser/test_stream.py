@@ -104,7 +104,7 @@ def test_a_page_catches_up_when_the_server_is_back(window: Open, server: Server)
     expect(stale).to_be_hidden()
     server.kill()
     settle(rehearsal, 1)
-    # As if twenty seconds had passed.
+    # As if twelve seconds had passed.
     opened.page.evaluate(
         "document.querySelector('.rehearsal-stale').getAnimations().forEach(one => one.finish())"
     )
