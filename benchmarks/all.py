@@ -136,6 +136,11 @@ ROWS = (
         "the same with nobody there", behind=POLLED,
     ),
     Row(
+        "rehearsal", "watched_over_unwatched",
+        "the whole checklist on the demo beside 200 who watch it by polling",
+        "the same with nobody there", behind=POLLED,
+    ),
+    Row(
         "rehearsal", "ours_over_by_hand",
         "the whole checklist on the demo, signed off by policy",
         "its commands typed in order, at once one after the other", 1,

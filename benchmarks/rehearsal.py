@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from benchmarks import live
 from benchmarks._ratios import spread
 from demo import run, servers
 
@@ -31,6 +32,14 @@ CHECKLIST = run.DEMO / "docs" / "testing" / "staging_rehearsal_checklist.md"
 BY_HAND = "obcms_by_hand"
 TYPED = ("1.1", "1.2", "1.4", "2.1", "2.2", "2.3", "3.1", "3.2", "3.3", "3.4", "5.1")
 """The lines of the checklist that `typed` types."""
+SIGN_IN = """
+from django.contrib.auth import get_user_model
+from django.test import Client
+client = Client()
+client.force_login(get_user_model().objects.filter(is_superuser=True).earliest("pk"))
+(cookie,) = client.cookies.values()
+print(f"{cookie.key}={cookie.value}")
+"""
 
 
 def main() -> None:
@@ -49,6 +58,7 @@ def main() -> None:
         sides: dict[str, Callable[[], float]] = {
             "ours": lambda: rehearsed(project),
             "ours, the lines typed": lambda: rehearsed(project, "--only", *TYPED),
+            "ours, watched": lambda: watched(project, postgresql),
             "by hand": lambda: typed(project, postgresql, folder),
         }
         seconds: dict[str, list[float]] = {name: [] for name in sides}
@@ -59,13 +69,16 @@ def main() -> None:
                 forget(postgresql)
                 seconds[name].append(sides[name]())
                 print(f"round {turn + 1}: {name} {seconds[name][-1]:.1f} s", file=sys.stderr)
-    print(f"{'over by hand':<24}{'median':>8}{'lowest':>8}{'highest':>9}")
+    print(f"{'':<40}{'median':>8}{'lowest':>8}{'highest':>9}")
     line: dict[str, float] = {}
-    by_hand = seconds.pop("by hand")
-    for name, key in zip(seconds, ("ours_over_by_hand", "ours_typed_over_by_hand"), strict=True):
-        ratios = [ours / hand for ours, hand in zip(seconds[name], by_hand, strict=True)]
+    for name, other, key in (
+        ("ours", "by hand", "ours_over_by_hand"),
+        ("ours, the lines typed", "by hand", "ours_typed_over_by_hand"),
+        ("ours, watched", "ours", "watched_over_unwatched"),
+    ):
+        ratios = [one / two for one, two in zip(seconds[name], seconds[other], strict=True)]
         line |= (found := spread(key, ratios))
-        print(f"{name:<24}" + "".join(f"{one:>8.2f}" for one in found.values()))
+        print(f"{f'{name} over {other}':<40}" + "".join(f"{one:>8.2f}" for one in found.values()))
     print(json.dumps(line))
 
 
@@ -99,6 +112,37 @@ def rehearsed(project: run.Project, *options: str) -> float:
     if options:
         told = {item["ref"]: f"{item['status']}: {item['summary']}" for item in items}
         assert all(told[ref].startswith("passed") for ref in TYPED), told
+    return took
+
+
+def watched(project: run.Project, postgresql: servers.PostgreSQL) -> float:
+    """As `rehearsed`, beside people who poll its page from before it begins until they are told
+    that it has ended."""
+    import psycopg
+
+    signed_in = subprocess.run(
+        [sys.executable, "manage.py", "shell", "-v", "0", "-c", SIGN_IN],
+        cwd=run.SOURCE,
+        env=project.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    with psycopg.connect(postgresql.url(run.Records.DATABASE)) as connection:
+        found = connection.execute("SELECT max(number) + 1 FROM rehearsal_rehearsal").fetchone()
+    number = (found and found[0]) or 1
+    people = live.POLLERS_BESIDE_CHECKS
+    address, who = project.environ["SITE_URL"], signed_in.stdout.strip()
+    crowd = live.crowd("polled", address, number, who, people, elsewhere=True)
+    try:
+        took, ended = rehearsed(project), time.time()
+        said, _ = crowd.communicate(timeout=60)
+    finally:
+        crowd.kill()
+    last = [max(float(at) for at in one.values()) for one in json.loads(said)]
+    assert len(last) == people, f"{len(last)} of {people} watched"
+    assert min(last) > ended - 5, f"somebody stopped watching {ended - min(last):.0f} s too early"
     return took
 
 
