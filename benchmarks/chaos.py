@@ -97,10 +97,11 @@ def main() -> None:
     for row in rows:
         kinds.update(row["by kind"])
     said = ", ".join(f"{name} {count}" for name, count in sorted(kinds.items()))
-    body = "\n".join([proof.when(), "", *table, "", f"The faults: {said}."])
+    body = "\n".join(
+        [f"Seeds: {len(seeds)}. {proof.when()}", "", *table, "", f"The faults: {said}."]
+    )
     print(body)
-    if len(seeds) > 1:
-        proof.write("chaos", body)
+    proof.write("chaos", body)
     totals = {name: sum(row[name] for row in rows) for name in ("checks", "faults", *MUST_BE_0)}
     print(json.dumps(totals))
     few = any(row["checks"] < CHECKS or row["faults"] < FAULTS for row in rows)
