@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
+
+from celery import current_task
 
 from rehearsal import command
 from rehearsal.checks.base import Check, Failed, Report
@@ -14,12 +17,23 @@ from rehearsal.conf import redactor
 
 def mark(report: Report, what: str) -> None:
     """One line, written by one call, so that no other process's comes between."""
-    line = f"{what} {report.rehearsal.number} {report.line} {os.getpid()}\n".encode()
+    # As the message says: in the records the item may have gone on to a later attempt meanwhile.
+    _, attempt = current_task.request.args
+    line = f"{what} {report.rehearsal.number} {attempt} {os.getpid()} {report.line}\n".encode()
     log = os.open(os.environ["CHAOS_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(log, line)
     finally:
         os.close(log)
+
+
+def read(log: str) -> dict[tuple[str, int, str], Counter[int]]:
+    """How often each attempt wrote what, by what, rehearsal and line."""
+    wrote: dict[tuple[str, int, str], Counter[int]] = defaultdict(Counter)
+    for mark in log.splitlines():
+        what, number, attempt, _process, line = mark.split(" ", 4)
+        wrote[what, int(number), line][int(attempt)] += 1
+    return wrote
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The table of what is compared with peers, from what benchmarks answer."""
+"""The table of what is compared with peers, from what benchmarks answer; what chaos counts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import importlib.util
 
 import pytest
 
+from benchmarks import _marks, chaos
 from benchmarks import all as benchmarks
+from rehearsal.models import CheckItem, Section
 from tests import proof
 
 HISTORY = {
@@ -72,3 +74,34 @@ def test_a_part_is_written_into_its_place(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert page.read_text() == "a\n<!-- begin one -->\nnew\n\\1\n<!-- end one -->\nz\n"
     with pytest.raises(ValueError, match="one part 'two'"):
         proof.read("two")
+
+
+def counted(
+    log: list[str], *, check: str = "MarksSafely", again: int = 0, **stands: object
+) -> list[int]:
+    """What must be 0 of one line in its second attempt: doubled, repeated, wrongly green."""
+    stands = {"status": "passed", "attempt": 2, **stands}
+    path = f"benchmarks._marks.{check}"
+    section = Section(number=1)
+    item = CheckItem(
+        rehearsal_id=7, section=section, number=1, text="Line 1.", check_path=path, **stands
+    )
+    marks = "".join(f"{what} 7 {attempt} 99 Line 1.\n" for what, attempt in map(str.split, log))
+    found = chaos.compared(_marks.read(marks), [item], {"1.1": again}, green=False)
+    return [found[name] for name in ("doubled", "unsafe repeated", "wrong greens")]
+
+
+@pytest.mark.parametrize(
+    ("log", "stands", "found"),
+    [
+        (["began 1", "began 2", "saw 2"], {}, [0, 0, 0]),
+        (["began 2", "began 2", "saw 2"], {}, [1, 0, 0]),  # and the first never began
+        (["began 1", "saw 1", "began 2"], {}, [0, 0, 1]),
+        (["began 1", "saw 1", "began 2"], {"status": "failed"}, [0, 0, 0]),
+        (["began 2", "saw 2"], {"options": {"well": False}}, [0, 0, 1]),
+        (["began 1", "began 2", "saw 2"], {"check": "Marks"}, [0, 1, 0]),
+        (["began 1", "began 2", "saw 2"], {"check": "Marks", "again": 1}, [0, 0, 0]),
+    ],
+)
+def test_chaos_counts_each_attempt_by_itself(log, stands, found) -> None:  # type: ignore[no-untyped-def]
+    assert counted(log, **stands) == found
