@@ -32,6 +32,8 @@ ITEMS = 60
 """Lines of each rehearsal."""
 EVERY = 0.85
 """Seconds between two faults, about."""
+LEASE = 3
+"""Seconds after which a worker that is silent has lost its item."""
 LONGEST = 200.0
 """Seconds after which a run ends, whatever it came to."""
 SETTLES_WITHIN = 60.0
@@ -66,7 +68,7 @@ def main() -> None:
                     "DJANGO_SETTINGS_MODULE": "tests.settings",
                     "TEST_POSTGRESQL_URL": postgresql.url("postgres"),
                     "TEST_REDIS_URL": redis.url(),
-                    "TEST_LEASE_SECONDS": "3",
+                    "TEST_LEASE_SECONDS": str(LEASE),
                     "TEST_DATABASE": database,
                     "TEST_SQLITE_DIRECTORY": folder,
                     "CHAOS_LOG": str(Path(folder, "log")),
@@ -130,6 +132,7 @@ class Worker:
         )
 
     def children(self) -> list[int]:
+        """Their process ids; while it starts there are none."""
         with suppress(OSError):
             file = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
             return [int(pid) for pid in file.read_text().split()]
@@ -156,30 +159,36 @@ class Chaos:
         self.started += 1
         return Worker(self.started)
 
-    # Faults; each takes effect on the rehearsal that is open.
+    # Faults; each returns whether it took effect on the rehearsal that is open.
 
-    def kill_child(self) -> None:
-        self.signal_child(signal.SIGKILL)
+    def kill_child(self) -> bool:
+        return bool(self.signal_child(signal.SIGKILL))
 
-    def kill_group(self) -> None:
+    def kill_group(self) -> bool:
         at = self.dice.randrange(2)
+        if not self.workers[at].children():
+            return False
         self.workers[at].kill()
         self.workers[at] = self.worker()
+        return True
 
-    def kill_main(self) -> None:
+    def kill_main(self) -> bool:
         at = self.dice.randrange(2)
-        children = self.workers[at].children()
+        if not (children := self.workers[at].children()):
+            return False
         self.workers[at].process.kill()
         self.workers[at].process.wait()
         self.workers[at] = self.worker()
         for child in children:  # what is left of it goes a little later
             self.later.append((time.monotonic() + 2, lambda child=child: end(child)))
+        return True
 
-    def stop_and_continue(self) -> None:
+    def stop_and_continue(self) -> bool:
         if pid := self.signal_child(signal.SIGSTOP):
             # By a thread: what is stopped may hold the very lock that this one waits for.
             seconds = self.dice.choice([0.5, 2, 5])
             threading.Timer(seconds, self.go_on, [pid]).start()
+        return bool(pid)
 
     @staticmethod
     def go_on(pid: int) -> None:
@@ -187,39 +196,42 @@ class Chaos:
             os.kill(pid, signal.SIGCONT)
 
     def signal_child(self, number: signal.Signals) -> int | None:
-        children = self.dice.choice(self.workers).children()
-        if not children:
-            return None
-        pid = self.dice.choice(children)
+        """The child that the signal reached, if there was one."""
+        children = list(filter(goes, self.dice.choice(self.workers).children()))
         with suppress(OSError):
-            os.kill(pid, number)
-        return pid
+            if children:
+                os.kill(pid := self.dice.choice(children), number)
+                return pid
+        return None
 
-    def restart_redis(self) -> None:
+    def restart_redis(self) -> bool:
         print("restart redis", flush=True)
-        sys.stdin.readline()
+        return sys.stdin.readline() == "done\n"
 
-    def flush_redis(self) -> None:
+    def flush_redis(self) -> bool:
         with self.redis() as client:
-            client.flushall()
+            lost, _ = client.pipeline().llen("rehearsal").flushall().execute()
+        return bool(lost)
 
-    def freeze_redis(self) -> None:
+    def freeze_redis(self) -> bool:
         with self.redis() as client:
             pid = client.info("server")["process_id"]
         os.kill(pid, signal.SIGSTOP)
         time.sleep(self.dice.uniform(0.2, 1.5))
         os.kill(pid, signal.SIGCONT)
+        return True
 
-    def cut_off_from_redis(self) -> None:
+    def cut_off_from_redis(self) -> bool:
         with self.redis() as client:
-            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            ended = client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        return bool(ended)
 
     def redis(self) -> Any:
         from redis import Redis
 
         return Redis.from_url(os.environ["TEST_REDIS_URL"])
 
-    def cut_off_from_records(self) -> None:
+    def cut_off_from_records(self) -> bool:
         """PostgreSQL: all sessions are ended. SQLite: somebody holds the file for a while."""
         from django.db import connections
 
@@ -230,7 +242,7 @@ class Chaos:
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE datname = 'records' AND pid <> pg_backend_pid()"
                 )
-            return
+                return (True,) in cursor.fetchall()
         import sqlite3
 
         with sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None) as held:
@@ -238,13 +250,14 @@ class Chaos:
             time.sleep(self.dice.uniform(0.2, 1.0))
             held.execute("ROLLBACK")
         held.close()
+        return True
 
-    def cancel(self) -> None:
+    def cancel(self) -> bool:
         from rehearsal import tasks
 
-        tasks.cancel(self.numbers[-1], by="chaos")
+        return tasks.cancel(self.numbers[-1], by="chaos")
 
-    def run_again(self) -> None:
+    def run_again(self) -> bool:
         from rehearsal import plan, tasks
 
         number = self.numbers[-1]
@@ -253,21 +266,26 @@ class Chaos:
         if ended:
             item: CheckItem = self.dice.choice(ended)
             with suppress(plan.StartError, plan.AlreadyOpen):
-                tasks.rerun(number, by="chaos", ref=item.ref)
+                return tasks.rerun(number, by="chaos", ref=item.ref) > 0
+        return False
 
-    def double_messages(self) -> None:
+    def double_messages(self) -> bool:
         from rehearsal import tasks
         from rehearsal.models import CheckItem
 
         items = CheckItem.objects.filter(
             rehearsal=self.numbers[-1], status__in=["queued", "running"]
         )
-        tasks._ring([(item.pk, item.attempt, 60) for item in items[:20]] * 2)
+        messages = [(item.pk, item.attempt, 60) for item in items[:20]]
+        tasks._ring(messages * 2)
+        return bool(messages)
 
-    def sweep_at_once(self) -> None:
+    def sweep_at_once(self) -> bool:
+        """Four see at the same time that a worker was lost."""
         from django.db import connections
 
         from rehearsal import tasks
+        from rehearsal.models import Event
 
         def sweep() -> None:
             try:
@@ -275,11 +293,16 @@ class Chaos:
             finally:
                 connections.close_all()
 
+        self.signal_child(signal.SIGKILL)
+        time.sleep(LEASE + 0.5)
+        swept = Event.objects.filter(rehearsal=self.numbers[-1], actor="sweep")
+        before = swept.count()
         threads = [threading.Thread(target=sweep) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
+        return swept.count() > before
 
     KINDS = (
         *([kill_child] * 4), *([stop_and_continue] * 3), *([double_messages] * 2),
@@ -326,9 +349,10 @@ class Chaos:
                         entry[1]()
                 if now >= next_fault and not enough and open_number is not None:
                     fault = self.dice.choice(self.KINDS)
-                    fault(self)
-                    self.made[fault.__name__.replace("_", " ")] += 1
-                    next_fault = time.monotonic() + self.dice.uniform(0.5, 1.5) * EVERY
+                    # Another is tried soon after one that did nothing.
+                    if fault(self):
+                        self.made[fault.__name__.replace("_", " ")] += 1
+                        next_fault = time.monotonic() + self.dice.uniform(0.5, 1.5) * EVERY
                     due = time.monotonic() + SETTLES_WITHIN
             except DatabaseError:
                 connections.close_all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from types import SimpleNamespace
 
 import pytest
 
@@ -105,3 +106,11 @@ def counted(
 )
 def test_chaos_counts_each_attempt_by_itself(log, stands, found) -> None:  # type: ignore[no-untyped-def]
     assert counted(log, **stands) == found
+
+
+def test_chaos_counts_no_fault_that_found_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    starting = SimpleNamespace(children=list)  # and nothing that could be killed
+    monkeypatch.setattr(chaos.Chaos, "worker", lambda self: starting)
+    made = chaos.Chaos(seed=1)
+    faults = made.kill_child, made.stop_and_continue, made.kill_group, made.kill_main
+    assert not any(fault() for fault in faults)
