@@ -18,6 +18,9 @@ SECRETS = [
     "quote'in\"side-12", "back\\slash-4711", "$dollar{4711}", "semi;colon,comma-1", "<tag>&amp;-99",
     "UPPER_lower-0815", "tab\tinside-4711", "0123456789abcdef",
     "emoji-\U0001f511-4711", "#hash-4711!",
+    # Each of the spellings of these is another.
+    "it's \"é\" / 4711\\", "\\ürsprung's / \"0815\"", "'\"ß\" \\/ 7315-garden'",
+    "99 / \"€\" & 'ten'\\", "\u4e2d\u6587's \"key\" /\\4711",
 ]  # fmt: skip
 SPELLINGS = [
     str,
@@ -35,25 +38,31 @@ AROUND = [
     "\x1b[31m{}\x1b[0m", "2026-01-01 ERROR {}", "E   AssertionError: '{}' != ''", "--password {}",
     "?token={}&next=/", "Cookie: sessionid={}", "{}\n{}", "\t{}\r\n", "<pre>{}</pre>", "`{}`",
     "DETAIL: Key (name)=({}) exists.", "curl -u me:{} https://site.example", "{}.", "({})", "{}/{}",
+    "X-Api-Key: {}", "postgres://office:{}@db.example:5432/office", "export TOKEN={}", "key={};",
+    "- {}", "# {}", "{} {}", "<{}>", "\"{}\"", "+ {}\n- {}", "a: {}\n  b: {}", "|{}|", "…{}…",
+    "secret: {}, user: me", "line 1\n\n\n{}",
 ]  # fmt: skip
+PLACED = {
+    around.replace("{}", spelt): (spelt, secret)
+    for secret in SECRETS
+    for spelt in {spell(secret) for spell in SPELLINGS}
+    for around in AROUND
+}
 
 
 def test_there_are_three_thousand() -> None:
-    assert len(SECRETS) * len(SPELLINGS) * len(AROUND) == 3000
+    assert len(PLACED) >= 3000
 
 
 @pytest.mark.security("placements and spellings of a secret", promised="it is never shown")
 def test_no_placement_shows_it(record_property: Any) -> None:
-    record_property("tried", len(SECRETS) * len(SPELLINGS) * len(AROUND))
+    record_property("tried", len(PLACED))
     redactor = Redactor(SECRETS)
     shown: list[str] = []
-    for secret in SECRETS:
-        for spell in SPELLINGS:
-            for around in AROUND:
-                spelt = spell(secret)
-                text = redactor.redact(around.replace("{}", spelt))
-                if spelt in text or secret in text:
-                    shown.append(f"{around!r} {spelt!r} → {text!r}")
+    for placed, (spelt, secret) in PLACED.items():
+        text = redactor.redact(placed)
+        if spelt in text or secret in text:
+            shown.append(f"{placed!r} → {text!r}")
     assert shown == []
 
 
