@@ -260,14 +260,37 @@ def test_source_behind_a_pooler_is_left_alone(shop: Address, tmp_path: Path) -> 
     assert list(tmp_path.glob("rehearsal-*")) == []
 
 
-@pytest.mark.fault(
-    "disk too small for the snapshot", promised="a sentence before anything is written"
-)
-def test_no_room(shop: Address, tmp_path: Path) -> None:
+def test_room_is_looked_for(tmp_path: Path) -> None:
     from rehearsal.databases.snapshots.postgresql import room
 
     with pytest.raises(SnapshotError, match="MB free, and .* MB are needed"):
         room(tmp_path, shutil.disk_usage(tmp_path).free + 10**9)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 kB."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mounted = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "rehearsal-test", str(small)],
+        capture_output=True, check=False,
+    ).returncode == 0  # fmt: skip
+    if not mounted:
+        said = "a small disk could not be mounted: run as root, with CAP_SYS_ADMIN"
+        (pytest.fail if os.environ.get("REHEARSAL_TEST_STRICT") else pytest.skip)(said)
+    yield small
+    subprocess.run(["umount", str(small)], check=True)
+
+
+@pytest.mark.long  # mounting a small disk takes a right that few containers have
+@pytest.mark.fault(
+    "disk too small for the snapshot", promised="a sentence before anything is written"
+)
+def test_no_room(shop: Address, small_disk: Path) -> None:
+    with pytest.raises(SnapshotError, match="MB free, and .* MB are needed"):
+        taken(shop, small_disk / "rehearsal-1")
+    assert list(small_disk.iterdir()) == []
 
 
 # Damage
