@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import datetime
 import threading
-import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -477,23 +475,20 @@ def test_a_cancelled_rehearsal_is_decided_at_once() -> None:
     "an earlier rehearsal run again beside the cancelled command of a later one",
     promised="its checks wait until that is gone",
 )
-def test_run_again_waits_for_what_a_later_one_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    earlier = begin("Ends how=failed")
-    work(earlier)
-    later = begin("Passes")
-    assert tasks._claim(later.items.get().pk, 1, worker="w", task_id="t")
+def test_run_again_waits_for_what_a_later_one_cancelled(
+    own_worker: WorkerProcess, tmp_path: Path
+) -> None:
+    deaf, again = tmp_path / "deaf", tmp_path / "again"
+    earlier = begin(f"Runs line='date +%s.%N > {again}; false'")
+    wait_for(lambda: statuses(earlier) == ["failed"])
+    tell = f"date +%s.%N > {deaf}.part; mv {deaf}.part {deaf}"
+    later = begin(f"""Runs line='trap "" TERM; while true; do {tell}; sleep 0.05; done'""")
+    wait_for(deaf.exists)
     tasks.cancel(later.number, by="tester")
+    again.unlink()
     tasks.rerun(earlier.number, by="tester")
-    waits = []
-
-    def sleep(seconds: float) -> None:
-        waits.append(statuses(earlier))
-        later.items.update(lease_expires_at=None)  # as its worker does when the command is gone
-
-    monkeypatch.setattr(tasks, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
-    work(earlier)
-    assert waits == [["queued"]]
-    assert statuses(earlier) == ["failed"]
+    wait_for(lambda: tasks.sweep(earlier.number) or statuses(earlier) == ["failed"])
+    assert float(again.read_text()) > float(deaf.read_text())
 
 
 @pytest.mark.fault("claim in the middle of a cancel", promised="it is cancelled too")
