@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import stat
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from django.db import connections
 from django.test import override_settings
 
 from rehearsal.checks.base import Failed, Inconclusive, Outcome, Report
@@ -31,6 +33,7 @@ from tests.checks.projects import (
     started_with,
     stopping_at,
 )
+from tests.conftest import wait_for
 
 PASSES = "def test_passes():\n    assert True\n"
 FAILS = "def test_fails():\n    assert 1 == 2, 'planted'\n"
@@ -487,8 +490,8 @@ def test_five_at_once_do_not_clash(run: Run, server: str) -> None:
     assert databases_like(server) == set()
 
 
-@pytest.mark.fault("pytest ended in the middle", promised="no test database is left")
-def test_a_killed_run_leaves_no_database(run: Run, server: str, tmp_path: Path) -> None:
+@pytest.mark.fault("pytest cancelled in the middle", promised="no test database is left")
+def test_a_cancelled_run_leaves_no_database(run: Run, server: str, tmp_path: Path) -> None:
     hangs = (
         USES_DATABASE + "    import pathlib, time; pathlib.Path('begun').touch(); time.sleep(60)\n"
     )
@@ -498,6 +501,36 @@ def test_a_killed_run_leaves_no_database(run: Run, server: str, tmp_path: Path) 
         result = run("", DJANGO | files, report=report)
     assert "stopped" in result.why
     assert "was left over and is dropped" in report.output, report.output
+    assert databases_like(server) == set()
+
+
+@pytest.mark.fault(
+    "pytest killed amid its tests (SIGKILL)", promised="failed, and no test database is left"
+)
+def test_a_killed_run_has_failed_and_leaves_no_database(
+    run: Run, server: str, tmp_path: Path
+) -> None:
+    begun = tmp_path / "begun"
+    hangs = (
+        f"{PASSES}{USES_DATABASE}    import os, pathlib, time\n"
+        "    pathlib.Path('begun').write_text(str(os.getpid()))\n    time.sleep(60)\n"
+    )
+    seen: set[str] = set()
+
+    def kill() -> None:
+        pid = wait_for(lambda: begun.exists() and begun.read_text())
+        seen.update(databases_like(server))
+        connections.close_all()
+        os.kill(int(pid), signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    files = {"settings.py": postgresql_settings(server), "test_a.py": hangs}
+    result = run("pytest --ds=settings", DJANGO | files)
+    thread.join()
+    assert len(seen) == 1
+    assert result.verdict == "failed"
+    assert "SIGKILL" in result.why
     assert databases_like(server) == set()
 
 
