@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +35,7 @@ from rehearsal.middleware import restoring
 from rehearsal.models import CheckItem
 from tests.checks.environment.conftest import PASSWORD, held, measured, perform
 from tests.checks.projects import make_report
-from tests.conftest import statuses, wait_for
+from tests.conftest import ROOT, statuses, wait_for
 from tests.databases.test_replacement import address, content, databases, execute
 from tests.databases.test_snapshots import mutated, vouch
 from tests.mailers import CONSOLE, SMTP
@@ -507,30 +512,48 @@ def test_no_tick_outlives_a_roll_back_that_was_killed(
         decisions.roll_back(rehearsal.number, by="tester")
 
 
+KILLED = """
+import json, os, signal, sys
+from tests.celery_app import app
+from django.conf import settings
+settings.REHEARSAL = json.loads(sys.argv[1])
+settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+import django
+django.setup()
+from rehearsal import tasks
+from rehearsal.checks.environment import survey
+from rehearsal.databases.replacement.postgresql import PostgreSQLReplacement
+
+def swap_and_die(way):
+    swap(way)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+survey.CONTROL_SECONDS = 0.1
+swap, PostgreSQLReplacement.swap = PostgreSQLReplacement.swap, swap_and_die
+tasks.perform.apply((int(sys.argv[2]), 1))
+"""
+
+
 @pytest.mark.django_db(databases=["default", "rehearsal"], transaction=True)
-@pytest.mark.fault("worker lost right after the exchange", promised="the way back is known")
+@pytest.mark.fault("worker killed right after the exchange", promised="the way back is known")
 def test_the_way_back_is_known_after_a_lost_worker(
-    pair: tuple[Address, Address], monkeypatch: pytest.MonkeyPatch, settings: object
+    pair: tuple[Address, Address], settings: object
 ) -> None:
     """The worker is gone right after the swap; who looks at the page can go back all the same."""
     settings.REHEARSAL = {**settings.REHEARSAL, "LEASE_SECONDS": 1}  # type: ignore[attr-defined]
     rehearsal = begin(text=DOCUMENT)
     items = CheckItem.objects.filter(rehearsal=rehearsal)
-    swap = PostgreSQLReplacement.swap
-
-    def vanish(way: PostgreSQLReplacement) -> float:
-        swap(way)
-        wait_for(lambda: items.get(number=2).evidence.get(replacement.KEPT))
-        raise SystemError
-
-    monkeypatch.setattr(PostgreSQLReplacement, "swap", vanish)
-    monkeypatch.setattr(tasks, "_settle", lambda *_: None)  # nobody is left to do it
     tasks.perform.apply((items.get(number=1).pk, 1))
-    items.filter(number=1).update(status="passed", token="")
-    tasks.sweep(rehearsal.number)
-    tasks.perform.apply((items.get(number=2).pk, 1))
-    wait_for(lambda: tasks.sweep(rehearsal.number) or items.get(number=2).status == "failed")
+    setting = json.dumps(settings.REHEARSAL, default=str)  # type: ignore[attr-defined]
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, setting, str(items.get(number=2).pk)],
+        cwd=ROOT, env={**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"},
+        timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == -signal.SIGKILL, items.get(number=2).summary
     assert content("office_staging") == "production"
+    assert statuses(rehearsal)[:2] == ["passed", "running"]
+    wait_for(lambda: tasks.sweep(rehearsal.number) or items.get(number=2).status == "failed")
     tasks.cancel(rehearsal.number, by="tester")
     decisions.roll_back(rehearsal.number, by="tester")
     assert content("office_staging") == "old"
