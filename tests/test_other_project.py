@@ -31,7 +31,7 @@ def blocks(document: str, language: str) -> list[str]:
 
 
 CHECK = blocks("writing-a-check.md", "python")[0]
-BINDING = blocks("writing-a-check.md", "markdown")[0]
+BINDING, ASKING = blocks("writing-a-check.md", "markdown")
 SETTINGS, URLS = blocks("plugging-in.md", "python")[:2]
 ONCE, KEPT_RUNNING = blocks("plugging-in.md", "")[:2]
 PERFORM = blocks("README.md", "")[2]
@@ -141,9 +141,10 @@ def count():
 ## 2. The readers
 - [ ] The books are listed. <!-- check: rehearsal.checks.functional.Page path=/books/ \
 user=librarian rows=2 table=books text="Two Years" queries=6 -->
-- [ ] The worker counts them. <!-- check: rehearsal.checks.functional.TaskRoundTrip \
-task=library.tasks.count -->
 """
+    + ASKING.replace("/reports/", "/books/")
+    .replace("anna", "librarian")
+    .replace("shop.", "library.")
     + BINDING.replace("office.checks", "library.checks").replace("least=100", "least=1"),
 }
 SEED = """
@@ -268,13 +269,13 @@ def test_a_new_project_plugs_the_wheel_in_and_performs_its_own_checklist(library
     library.execute(VERIFY + GATE + GATE_ELSEWHERE + UPGRADE)
     said = json.loads((library.folder / "evidence.json").read_text())
     items = [item for section in said["sections"] for item in section["items"]]
-    assert [item["status"] for item in items] == ["passed"] * 5
+    assert [item["status"] for item in items] == ["passed"] * 6
     assert [item["check"].rpartition(".")[2] for item in items] == [
-        "Apply", "NonePending", "Page", "TaskRoundTrip", "EnoughUsers",
+        "Apply", "NonePending", "Page", "Page", "TaskRoundTrip", "EnoughUsers",
     ]  # fmt: skip
     assert "2 rows" in items[2]["summary"]
-    assert items[3]["evidence"]["returned"] == "2"
-    assert items[4]["measurements"] == [{"name": "users", "value": 1, "unit": "users"}]
+    assert items[4]["evidence"]["returned"] == "2"
+    assert items[5]["measurements"] == [{"name": "users", "value": 1, "unit": "users"}]
 
 
 def test_no_command_of_the_documents_is_left_out() -> None:
