@@ -361,9 +361,9 @@ def _report(item: CheckItem) -> base.Report:
 
     def holds() -> bool:
         ours = CheckItem.objects.filter(pk=item.pk, token=item.token, status=Status.RUNNING)
-        return ours.filter(lease_expires_at__gt=Now()).exists()
+        return bool(ours.filter(lease_expires_at__gt=Now()).update(evidence=dict(report.facts)))
 
-    return base.Report(
+    report = base.Report(
         item.text,
         base.Rehearsed(rehearsal.number, rehearsal.revision, rehearsal.started_at),
         redact=conf.redactor().redact,
@@ -372,6 +372,7 @@ def _report(item: CheckItem) -> base.Report:
         exports=lambda: sealing.exports(rehearsal.number),
         history=history.Records(item),
     )
+    return report
 
 
 def _judge(item: CheckItem, report: base.Report) -> tuple[Status, str]:

@@ -156,7 +156,8 @@ class Report:
         """The rehearsal as it stands now, for the sign-off."""
         self.history = history or History()
         self.holds = holds
-        """Whether the item is still this worker's: asked before what cannot be taken back."""
+        """Whether the item is still this worker's: asked before what cannot be taken back. It
+        stores the facts that were told until then."""
         self.stop = threading.Event()
         """Set when the item was cancelled or given to another worker: stop what you started."""
         self._redact = redact

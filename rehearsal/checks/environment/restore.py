@@ -61,7 +61,7 @@ class Restore(Check):
             report.evidence("the target is not the source", way.prove())
             if dropped := way.heal():
                 report.evidence("left by earlier rehearsals and dropped", dropped)
-            # Told beforehand, so that the way back is known even if this worker is lost.
+            # Before `holds` is asked, so that the way back is known even if this worker is lost.
             report.evidence(replacement.KEPT, way.kept)
             try:
                 expected = self._make_ready(report, snapshot, way)

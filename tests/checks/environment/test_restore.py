@@ -22,6 +22,7 @@ from django.core.mail.backends import locmem, smtp
 from django.core.management import CommandError, call_command
 from django.db import connections
 from django.test import override_settings
+from django.utils import timezone
 
 from rehearsal import decisions, tasks
 from rehearsal.checks.base import Failed, Inconclusive
@@ -520,7 +521,7 @@ settings.REHEARSAL = json.loads(sys.argv[1])
 settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 import django
 django.setup()
-from rehearsal import tasks
+from rehearsal import heartbeat, tasks
 from rehearsal.checks.environment import survey
 from rehearsal.databases.replacement.postgresql import PostgreSQLReplacement
 
@@ -529,6 +530,7 @@ def swap_and_die(way):
     os.kill(os.getpid(), signal.SIGKILL)
 
 survey.CONTROL_SECONDS = 0.1
+heartbeat.INTERVAL = 60  # what it would have stored by chance
 swap, PostgreSQLReplacement.swap = PostgreSQLReplacement.swap, swap_and_die
 tasks.perform.apply((int(sys.argv[2]), 1))
 """
@@ -540,7 +542,6 @@ def test_the_way_back_is_known_after_a_lost_worker(
     pair: tuple[Address, Address], settings: object
 ) -> None:
     """The worker is gone right after the swap; who looks at the page can go back all the same."""
-    settings.REHEARSAL = {**settings.REHEARSAL, "LEASE_SECONDS": 1}  # type: ignore[attr-defined]
     rehearsal = begin(text=DOCUMENT)
     items = CheckItem.objects.filter(rehearsal=rehearsal)
     tasks.perform.apply((items.get(number=1).pk, 1))
@@ -553,6 +554,7 @@ def test_the_way_back_is_known_after_a_lost_worker(
     assert ended.returncode == -signal.SIGKILL, items.get(number=2).summary
     assert content("office_staging") == "production"
     assert statuses(rehearsal)[:2] == ["passed", "running"]
+    items.update(lease_expires_at=timezone.now())
     wait_for(lambda: tasks.sweep(rehearsal.number) or items.get(number=2).status == "failed")
     tasks.cancel(rehearsal.number, by="tester")
     decisions.roll_back(rehearsal.number, by="tester")
