@@ -6,12 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from django.db import connections
 from django.db.models.functions import Now
 from xdist.scheduler import LoadScopeScheduling
 
@@ -85,6 +87,28 @@ def wait_for(look: Callable[[], T], within: float = 30) -> T:
     return answer
 
 
+def together(*work: object) -> None:
+    """Do all of it at once, each in a thread of its own; raises what any of them raised."""
+    barrier, wrong = threading.Barrier(len(work)), []
+
+    def do(one: object) -> None:
+        try:
+            barrier.wait()
+            one()  # type: ignore[operator]
+        except BaseException as error:
+            wrong.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=do, args=(one,)) for one in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if wrong:
+        raise wrong[0]
+
+
 def statuses(rehearsal: Rehearsal) -> list[str]:
     return [str(item.status) for item in CheckItem.objects.filter(rehearsal=rehearsal)]
 
@@ -92,10 +116,10 @@ def statuses(rehearsal: Rehearsal) -> list[str]:
 class WorkerProcess:
     """A real Celery worker that consumes our queue, in a process group of its own."""
 
-    def __init__(self, concurrency: int = 2, **environ: str) -> None:
+    def __init__(self, concurrency: int = 2, program: str = "celery", **environ: str) -> None:
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "celery", "-A", "tests.celery_app", "worker"),
+                *(sys.executable, "-m", program, "-A", "tests.celery_app", "worker"),
                 *("-Q", configuration().queue, "-c", str(concurrency), "-n", "tests@%h"),
                 *("--prefetch-multiplier", "1", "--without-gossip", "--without-mingle"),
                 *("--loglevel", "WARNING"),

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from celery.worker import request
+from django.utils import timezone
+from kombu.asynchronous import timer
+
 from rehearsal import command
 from rehearsal.checks.base import (
     ActionRequired,
@@ -155,6 +159,18 @@ class Runs(Check):
 @dataclass(frozen=True)
 class RunsSafely(Runs):
     safe_to_repeat: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class TellsTheTime(Passes):
+    """Records the time by each of the clocks that Celery, Kombu and Django look at."""
+
+    def run(self, report: Report) -> None:
+        report.evidence("process", time.time())
+        report.evidence("celery, in seconds", request.time())
+        report.evidence("celery, as a date", request.datetime.now().timestamp())
+        report.evidence("kombu", timer._time())
+        report.evidence("django", timezone.now().timestamp())
 
 
 @dataclass(frozen=True)

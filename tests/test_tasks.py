@@ -17,7 +17,7 @@ from rehearsal import decisions, journal, plan, tasks
 from rehearsal.journal import first_broken_event
 from rehearsal.models import CheckItem, Event, Rehearsal, Status, Verdict
 from rehearsal.statements import InSeconds
-from tests.conftest import WorkerProcess, document, statuses, wait_for
+from tests.conftest import WorkerProcess, document, statuses, together, wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True, databases=["default", "rehearsal"])
 
@@ -393,14 +393,8 @@ def test_one_rehearsal_is_open_at_a_time() -> None:
             results.append(begin("Passes"))
         except plan.AlreadyOpen as error:
             results.append(error)
-        finally:
-            connections.close_all()
 
-    threads = [threading.Thread(target=begin_here) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[begin_here] * 8)
     assert sum(isinstance(result, Rehearsal) for result in results) == 1
     assert sum(isinstance(result, plan.AlreadyOpen) for result in results) == 7
     assert Rehearsal.objects.count() == 1
