@@ -17,7 +17,8 @@ from django.db import connections
 from redis import Redis
 from redis.exceptions import OutOfMemoryError
 
-from rehearsal.broker import consumers
+from rehearsal import tasks
+from rehearsal.broker import consumers, queue_length
 from rehearsal.databases.snapshots import SnapshotError
 from rehearsal.databases.snapshots import postgresql as dumps
 from rehearsal.models import CheckItem
@@ -115,8 +116,17 @@ def test_wait_over_a_frozen_redis(own_worker: WorkerProcess, tmp_path: Path) -> 
 )
 def test_redis_full(own_worker: WorkerProcess, tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with full("noeviction"):
+    with full("noeviction") as client:
+
+        def refused() -> int:
+            return int(client.info("errorstats").get("errorstat_OOM", {"count": 0})["count"])
+
+        before = refused()
         rehearsal = begin(*[f"Runs log={log} line='sleep 0.2'"] * 8)
+        first = refused()
+        assert first > before
+        wait_for(lambda: (tasks.sweep(rehearsal.number), refused() > first)[1])  # rung again
+        assert queue_length() == 0
         assert statuses(rehearsal) == ["queued"] * 8
     all_ran_once(rehearsal, log)
 
@@ -143,11 +153,13 @@ def test_clients_of_redis_killed(own_worker: WorkerProcess, tmp_path: Path) -> N
     log = tmp_path / "log"
     rehearsal = begin(*[f"Runs log={log} line='sleep 0.5'"] * 8)
     wait_for(begun(log))
+    cut = {"normal": 0, "pubsub": 0}
     with broker() as client:
         for _ in range(4):
-            for kind in ("normal", "pubsub"):
-                client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
+            for kind in cut:
+                cut[kind] += client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
             time.sleep(0.4)
+    assert all(cut.values()), cut
     all_ran_once(rehearsal, log)
 
 
@@ -158,21 +170,24 @@ def test_connections_terminated(own_worker: WorkerProcess, tmp_path: Path) -> No
     log = tmp_path / "log"
     rehearsal = begin(*[f"Runs log={log} line='sleep 0.7'"] * 8)
     wait_for(begun(log))
+    cut = 0
     for _ in range(4):
-        terminate("records")
+        cut += terminate("records")
         time.sleep(0.5)
+    assert cut > 1  # one may be the tests' own
     decided(rehearsal)
     assert statuses(rehearsal) == ["passed"] * 8
     assert lines(log) == 8
 
 
-def terminate(name: str) -> None:
-    """End every session of a database, of the tests' own process too."""
+def terminate(name: str) -> int:
+    """End every session of a database, of the tests' own process too, and say how many."""
     connections.close_all()
     with psycopg.connect(servers.postgresql.url("postgres"), autocommit=True) as connection:
-        connection.execute(
+        ended = connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
         )
+        return ended.rowcount
 
 
 @pytest.mark.long
@@ -190,7 +205,7 @@ def test_records_renamed_away(no_worker: None, tmp_path: Path, settings: object)
         connections.close_all()
         with psycopg.connect(servers.postgresql.url("postgres"), autocommit=True) as connection:
             connection.execute("ALTER DATABASE records ALLOW_CONNECTIONS false")
-            terminate("records")
+            assert terminate("records") > 1  # one may be the tests' own
             connection.execute("ALTER DATABASE records RENAME TO records_away")
             time.sleep(12)
             connection.execute("ALTER DATABASE records_away RENAME TO records")
