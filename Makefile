@@ -45,7 +45,7 @@ security: system .venv/installed-test ## what intruders would try, long tests to
 	@$(RUN) -m pytest -n 2 -m security --proof $(ARGS)
 
 faults: system .venv/installed-test ## every fault that is injected, long ones too; writes docs/proof.md
-	@$(RUN) -m pytest -n 4 -m fault --proof $(ARGS)
+	@$(RUN) -m pytest -n 6 -m fault --proof $(ARGS)
 
 matrix: system-matrix .venv/installed-matrix ## tests and wheel on every supported Python and Django; ARGS="-s 'wheel(3.13-django6.1)'"
 	@.venv/bin/nox $(ARGS)

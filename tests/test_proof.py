@@ -74,7 +74,7 @@ def page(project: Path) -> str:
     return (project / "docs" / "proof.md").read_text()
 
 
-@pytest.mark.parametrize("processes", ["0", "2"])
+@pytest.mark.parametrize("processes", ["0", pytest.param("2", marks=pytest.mark.long)])
 def test_a_whole_run_is_written(project: Path, processes: str) -> None:
     assert run(project, "-n", processes) == "proof: proof.md was written."
     assert "2 of 2 as promised. Commit `" in page(project)
@@ -89,11 +89,16 @@ def test_a_whole_run_is_written(project: Path, processes: str) -> None:
     ("arguments", "environ", "why"),
     [
         (["-k", "one"], {}, "tests were chosen by hand (keyword)"),
-        (["--deselect", "tests/test_a.py::test_one"], {}, "tests were chosen by hand (deselect)"),
-        (["tests"], {}, "paths were given"),
         (["-x"], {"FAILS": "yes"}, "2 of 3 tests did not report: tests/test_a.py::test_two[1]"),
-        ([], {"INTERRUPTED": "yes"}, "the run ended with exit status 2"),
-        (["-n", "2"], {"CRASHES": "yes"}, "tests did not report: tests/test_a.py::test_two[1]"),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (
+                (["--deselect", "tests/test_a.py::test_one"], {}, "chosen by hand (deselect)"),
+                (["tests"], {}, "paths were given"),
+                ([], {"INTERRUPTED": "yes"}, "the run ended with exit status 2"),
+                (["-n", "2"], {"CRASHES": "yes"}, "did not report: tests/test_a.py::test_two[1]"),
+            )
+        ),
     ],
 )
 def test_a_part_of_a_run_is_not_written(
@@ -105,6 +110,7 @@ def test_a_part_of_a_run_is_not_written(
     assert "before" in page(project)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("processes", ["0", "2"])
 def test_a_file_that_cannot_be_imported_leaves_the_page(project: Path, processes: str) -> None:
     (project / "tests" / "test_b.py").write_text("import nothing_of_that_name\n")

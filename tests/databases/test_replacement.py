@@ -394,7 +394,10 @@ AMID = {"pg_database": "ALTER DATABASE", "pg_shdescription": "COMMENT"}
 """What a lock keeps waiting in the exchange: its first statement and its last before the end."""
 
 
-@pytest.mark.parametrize("moment", [0.0, 0.05, 0.1, 0.15, 0.25, *AMID])
+@pytest.mark.parametrize(
+    "moment",
+    [0.1, *(pytest.param(one, marks=pytest.mark.long) for one in (0.0, 0.05, 0.15, 0.25)), *AMID],
+)
 @pytest.mark.fault("exchange of databases killed", promised="old or new, and no session goes on")
 def test_killed_swap_leaves_old_or_new(pair: tuple[Address, Address], moment: float | str) -> None:
     source, target = pair
