@@ -36,16 +36,16 @@ test: system .venv/installed-test lint ## every check of this project's own code
 	@$(RUN) -m pytest -n 4 $(ARGS)  # twice the cores of CI: most tests wait for a process
 
 long: system .venv/installed-test ## the tests that take minutes: more seeds, more mutations, more faults
-	@$(RUN) -m pytest -n 2 -m long $(ARGS)
+	@$(RUN) -m pytest -n 2 -o faulthandler_timeout=1800 -m long $(ARGS)
 
 fuzz: system .venv/installed-test ## every reader on 10,000 cases of rubbish, many minutes; writes docs/proof.md
-	@$(RUN) -m pytest -n 2 -m fuzz --hypothesis-profile=long --proof $(ARGS)
+	@$(RUN) -m pytest -n 2 -o faulthandler_timeout=1800 -m fuzz --hypothesis-profile=long --proof $(ARGS)
 
 security: system .venv/installed-test ## what intruders would try, long tests too; writes docs/proof.md
 	@$(RUN) -m pytest -n 2 -m security --proof $(ARGS)
 
 faults: system .venv/installed-test ## every fault that is injected, long ones too; writes docs/proof.md
-	@$(RUN) -m pytest -n 6 -m fault --proof $(ARGS)
+	@$(RUN) -m pytest -n 6 -o faulthandler_timeout=1800 -m fault --proof $(ARGS)
 
 matrix: system-matrix .venv/installed-matrix ## tests and wheel on every supported Python and Django; ARGS="-s 'wheel(3.13-django6.1)'"
 	@.venv/bin/nox $(ARGS)
