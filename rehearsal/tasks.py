@@ -522,9 +522,10 @@ def _ring_again(number: int) -> None:
         return
     # Only as many as the broker no longer holds, so that a busy worker is not rung at for ever.
     held = broker.queue_length()
-    if held is not None and late.count() > held:
-        lost = late[: late.count() - held]
-        _ring([(one.pk, one.attempt, _timeout(one)) for one in lost])
+    if held is not None:
+        items = list(late)  # once: some may be claimed meanwhile
+        if lost := items[: max(0, len(items) - held)]:
+            _ring([(one.pk, one.attempt, _timeout(one)) for one in lost])
 
 
 # What other checks listen for.

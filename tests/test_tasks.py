@@ -273,6 +273,27 @@ def test_a_doubled_or_late_message_is_dropped() -> None:
     assert Event.objects.filter(rehearsal=rehearsal, after="running").count() == 1
 
 
+def test_what_is_claimed_while_the_sweep_counts_is_not_rung_at_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rehearsal = begin("Passes", "Passes", "Passes")
+    items = CheckItem.objects.filter(rehearsal=rehearsal)
+    items.update(queued_at=InSeconds(-3600))
+    monkeypatch.setattr(tasks.broker, "queue_length", lambda: 2)
+
+    def claims(execute: Any, sql: str, *rest: Any) -> Any:
+        found = execute(sql, *rest)
+        if "COUNT(" in sql:
+            items.filter(number__lt=3).update(status=Status.RUNNING)
+        return found
+
+    rung: list[Any] = []
+    monkeypatch.setattr(tasks, "_ring", rung.extend)
+    with connections["rehearsal"].execute_wrapper(claims):
+        tasks._ring_again(rehearsal.number)
+    assert [pk for pk, _attempt, _timeout in rung] == [items.get(number=1).pk]
+
+
 def test_a_partial_rehearsal_is_not_green() -> None:
     rehearsal = begin("Passes", "Passes", only=("1.2",))
     work(rehearsal)
