@@ -46,8 +46,7 @@ CLAIMED = (
 )
 POLLED = (
     "where processors are short a crowd is told to ask more rarely, and what it still asks the"
-    " checks of one machine do without, here with the viewers themselves on it; next: an"
-    " asynchronous server, which pushes"
+    " checks of one machine do without; next: an asynchronous server, which pushes"
 )
 ROWS = (
     Row(
