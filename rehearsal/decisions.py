@@ -199,9 +199,7 @@ def decide(
             % {"ticket": ticket}
         )
     with plan.one_open(), change(number, by) as made:
-        plan.prove_ours(made.rehearsal)
-        items = tasks.items_of(number)
-        plan.prove_known(items)
+        items = tasks.items_to_act_on(made.rehearsal)
         _prove_decidable(made, items, choice)
         outcomes = sealing.outcomes(made)
         if seen != outcomes:
@@ -314,7 +312,7 @@ def roll_back(number: int, *, by: str) -> str:
 def _give_up_the_tick(number: int, by: str, way: replacement.Replacement) -> None:
     """Let the restore pass no longer; raises Refused where there is nothing to go back to."""
     with change(number, by) as made:
-        plan.prove_ours(made.rehearsal)
+        items = tasks.items_to_act_on(made.rehearsal)
         restored = _restored(number)
         if restored is None:
             raise Refused(
@@ -330,8 +328,6 @@ def _give_up_the_tick(number: int, by: str, way: replacement.Replacement) -> Non
                 )
                 % {"number": other.number, "environment": environment}
             )
-        items = tasks.items_of(number)
-        plan.prove_known(items)
         if any(one.status in ACTIVE for one in items):
             raise Refused(_("Checks are still at work on the restored database: wait, or cancel."))
         if not way.keeps():
@@ -360,14 +356,12 @@ def _restored(number: int) -> CheckItem | None:
 
 def _act(number: int, ref: str, by: str, act: Callable[[Change, CheckItem], None]) -> None:
     with plan.one_open(), change(number, by) as made:
-        plan.prove_ours(made.rehearsal)
+        items = tasks.items_to_act_on(made.rehearsal)
         if made.rehearsal.cancelled_by:
             raise Refused(
                 _("Rehearsal %(number)s was cancelled: nothing in it can change.")
                 % {"number": number}
             )
-        items = tasks.items_of(number)
-        plan.prove_known(items)
         item = next((one for one in items if one.ref == ref), None)
         if item is None:
             raise Refused(

@@ -195,8 +195,7 @@ def next_step(items: Sequence[CheckItem], *, decided: bool) -> Step:
 
 
 def prove_known(items: Sequence[CheckItem]) -> None:
-    """Raise StartError for a check that this process cannot import: what follows from a person's
-    action is arranged by who knows all checks."""
+    """Raise StartError for a check that this process cannot import."""
     if unknown := next(filter(_unknown, items), None):
         raise StartError(
             f"This server cannot import the check of {unknown.ref}, {unknown.check_path}, or one "

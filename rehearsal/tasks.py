@@ -115,9 +115,7 @@ def rerun(number: int, *, by: str, ref: str | None = None) -> int:
     it or this process cannot import one of its checks, plan.AlreadyOpen when a later one is open.
     """
     with plan.one_open(), change(number, by) as made:
-        plan.prove_ours(made.rehearsal)
-        items = items_of(number)
-        plan.prove_known(items)
+        items = items_to_act_on(made.rehearsal)
         if made.rehearsal.cancelled_by:
             raise plan.StartError(f"Rehearsal {number} was cancelled: start a new one instead.")
         chosen = {
@@ -166,6 +164,18 @@ def items_of(number: int) -> list[CheckItem]:
     """All items of a rehearsal in the document's order; output and evidence load when asked for."""
     found = CheckItem.objects.filter(rehearsal=number).select_related("section")
     return list(found.only(*STANDING).order_by("position"))
+
+
+def items_to_act_on(rehearsal: Rehearsal) -> list[CheckItem]:
+    """`items_of` a rehearsal for what a person does to it.
+
+    Raises plan.StartError when it is another environment's, and when this process cannot import
+    one of its checks: what follows from an action is arranged by who knows them all.
+    """
+    plan.prove_ours(rehearsal)
+    items = items_of(rehearsal.number)
+    plan.prove_known(items)
+    return items
 
 
 STANDING = (
@@ -359,7 +369,7 @@ def _report(item: CheckItem) -> base.Report:
     def beat_seen_at() -> datetime.datetime | None:
         return Rehearsal.objects.values_list("beat_seen_at", flat=True).get(pk=rehearsal.pk)
 
-    def holds() -> bool:
+    def keep() -> bool:
         ours = CheckItem.objects.filter(pk=item.pk, token=item.token, status=Status.RUNNING)
         return bool(ours.filter(lease_expires_at__gt=Now()).update(evidence=dict(report.facts)))
 
@@ -368,7 +378,7 @@ def _report(item: CheckItem) -> base.Report:
         base.Rehearsed(rehearsal.number, rehearsal.revision, rehearsal.started_at),
         redact=conf.redactor().redact,
         beat_seen_at=beat_seen_at,
-        holds=holds,
+        keep=keep,
         exports=lambda: sealing.exports(rehearsal.number),
         history=history.Records(item),
     )

@@ -88,8 +88,9 @@ def wait_for(look: Callable[[], T], within: float = 30) -> T:
 
 
 def together(*work: object) -> None:
-    """Do all of it at once, each in a thread of its own; raises what any of them raised."""
-    barrier, wrong = threading.Barrier(len(work)), []
+    """Do all of it at once, each in a thread of its own; raises what any of them raised, and
+    after a minute that one is still at it."""
+    barrier, wrong = threading.Barrier(len(work), timeout=10), []
 
     def do(one: object) -> None:
         try:
@@ -100,13 +101,15 @@ def together(*work: object) -> None:
         finally:
             connections.close_all()
 
-    threads = [threading.Thread(target=do, args=(one,)) for one in work]
+    threads = [threading.Thread(target=do, args=(one,), daemon=True) for one in work]
     for thread in threads:
         thread.start()
+    end = time.monotonic() + 60
     for thread in threads:
-        thread.join()
+        thread.join(max(0, end - time.monotonic()))
     if wrong:
         raise wrong[0]
+    assert not any(thread.is_alive() for thread in threads), "it was expected to end in a minute"
 
 
 def statuses(rehearsal: Rehearsal) -> list[str]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 import datetime
 import json
 import re
-import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
-from django.db import connections, transaction
+from django.db import transaction
 from django.utils import timezone
 
 from rehearsal import decisions, plan, records, sealing, tasks
 from rehearsal.journal import first_broken_event
 from rehearsal.models import CheckItem, Event, Rehearsal, Seal, Status, Verdict, Vote
-from tests.conftest import document, statuses
+from tests.conftest import document, statuses, together
 
 pytestmark = pytest.mark.django_db(databases=["default", "rehearsal"])
 GREEN = ("Passes", "SignsOff", "SignsOff")
@@ -388,22 +388,15 @@ def test_what_is_done_at_once_comes_one_after_the_other(other: str) -> None:
             "waive": lambda: decisions.waive(number, "1.1", by="two", reason="x"),
         }[other],
     ]
-    barrier, refused = threading.Barrier(2), []
+    refused = []
 
     def run(act: Callable[[], object]) -> None:
-        barrier.wait(10)
         try:
             act()
         except (decisions.Refused, plan.StartError) as error:
             refused.append(str(error))
-        finally:
-            connections.close_all()
 
-    threads = [threading.Thread(target=run, args=(act,)) for act in acts]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
+    together(*(partial(run, act) for act in acts))
     assert len(refused) == 1, refused
     rehearsal.refresh_from_db()
     decided = bool(rehearsal.decision)

@@ -145,7 +145,7 @@ class Report:
         *,
         redact: Callable[[str], str] = str,
         beat_seen_at: Callable[[], datetime.datetime | None] = lambda: None,
-        holds: Callable[[], bool] = lambda: True,
+        keep: Callable[[], bool] = lambda: True,
         exports: Callable[[], Exports] = _no_exports,
         history: History | None = None,
     ) -> None:
@@ -155,9 +155,9 @@ class Report:
         self.exports = exports
         """The rehearsal as it stands now, for the sign-off."""
         self.history = history or History()
-        self.holds = holds
-        """Whether the item is still this worker's: asked before what cannot be taken back. It
-        stores the facts that were told until then."""
+        self.keep = keep
+        """Store the facts told until now, and return whether the item is still this worker's:
+        called before what cannot be taken back."""
         self.stop = threading.Event()
         """Set when the item was cancelled or given to another worker: stop what you started."""
         self._redact = redact

@@ -61,7 +61,7 @@ class Restore(Check):
             report.evidence("the target is not the source", way.prove())
             if dropped := way.heal():
                 report.evidence("left by earlier rehearsals and dropped", dropped)
-            # Before `holds` is asked, so that the way back is known even if this worker is lost.
+            # Before `keep` is called, so that the way back is known even if this worker is lost.
             report.evidence(replacement.KEPT, way.kept)
             try:
                 expected = self._make_ready(report, snapshot, way)
@@ -230,7 +230,7 @@ def _unchanged(
 
 
 def _stop_if_asked(report: Report) -> None:
-    if report.stop.is_set() or not report.holds():
+    if report.stop.is_set() or not report.keep():
         raise Inconclusive("Stopped before the swap; staging is as it was.")
 
 

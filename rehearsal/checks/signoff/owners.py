@@ -47,7 +47,7 @@ class OwnersTold(Check):
         subject, body = message(outcome, here.site_url)
         report.write(f"{subject}\n\n{body}")
         report.evidence("subject", subject)
-        if not report.holds():
+        if not report.keep():
             raise Inconclusive("Another worker has taken this over: nobody was told by this one.")
         told, refused = [], []
         if here.owners:

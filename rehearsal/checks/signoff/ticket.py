@@ -34,7 +34,7 @@ class TicketAttached(Check):
         name = f"rehearsal-{exports.told['rehearsal']}"
         try:
             where = _where(exports.told["decision"]["ticket"], report.rehearsal.revision)
-            if not report.holds():
+            if not report.keep():
                 raise Inconclusive(
                     "Another worker has taken this over: nothing was attached by it."
                 )

@@ -76,11 +76,11 @@ def pair(
 
 
 def perform(
-    check: str, number: int = 7, holds: Callable[[], bool] = lambda: True
+    check: str, number: int = 7, keep: Callable[[], bool] = lambda: True
 ) -> tuple[str, str, base.Report]:
     """Status, sentence and report of a check of section 1."""
     now = datetime.datetime.now(datetime.UTC)
-    report = base.Report("a line", base.Rehearsed(number, "0" * 40, now), holds=holds)
+    report = base.Report("a line", base.Rehearsed(number, "0" * 40, now), keep=keep)
     try:
         base.build(f"rehearsal.checks.environment.{check}", {}).run(report)
     except base.Outcome as outcome:

@@ -369,7 +369,7 @@ def test_roles_with_no_more_rights_than_they_need(
 def test_claim_that_is_gone_stops_before_the_swap(pair: tuple[Address, Address]) -> None:
     """A worker that was frozen and taken for lost asks whether the item is still its own."""
     perform("Snapshot")
-    status, told, _ = perform("Restore", holds=lambda: False)
+    status, told, _ = perform("Restore", keep=lambda: False)
     assert (status, told) == ("inconclusive", "Stopped before the swap; staging is as it was.")
     assert content("office_staging") == "old"
 
