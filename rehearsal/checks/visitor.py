@@ -152,7 +152,7 @@ class Visitor:
                 f"{path!r} cannot be asked for: write it as addresses are written, in ASCII and "
                 "without spaces."
             ) from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # a length below 0
             raise Inconclusive(
                 f"The web server at {self.address} did not answer to {path} "
                 f"({type(error).__name__}: {error}): start it, or correct REHEARSAL['SITE_URL']."

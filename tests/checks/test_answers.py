@@ -153,6 +153,7 @@ def test_a_path_that_nobody_can_ask_for_is_not_the_servers_fault(server: Server,
 @example(says=b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=rot13\r\n\r\nx")
 @example(says=b"HTTP/1.1 302 Found\r\nLocation: http://[::1\r\n\r\n")
 @example(says=b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\ncut off")
+@example(says=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n")
 @example(says=b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + DEEP)
 @example(says=b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n" + b"1" * 5000)
 def test_whatever_comes_is_an_answer_or_a_sentence(

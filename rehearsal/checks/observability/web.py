@@ -59,7 +59,7 @@ def get(url: str, headers: Mapping[str, str], *, timeout: float = 10) -> Answer:
         raise NoAnswer(f"its certificate or TLS is not accepted ({error.reason})") from None
     except TimeoutError:
         raise NoAnswer(f"it did not answer within {timeout:.0f} s") from None
-    except (OSError, http.client.HTTPException, UnicodeError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # a length below 0
         said = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
         raise NoAnswer(f"it cannot be reached ({said})") from None
     finally:
