@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, Error, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.utils import ConnectionHandler, load_backend
 
@@ -95,7 +95,11 @@ class Address:
             }
         )  # fmt: skip
         connection = handler.create_connection(DEFAULT_DB_ALIAS)
-        connection.ensure_connection()
+        try:
+            connection.ensure_connection()
+        except Error:
+            connection.close()  # what broke while it was set up may be open
+            raise
         return connection
 
 

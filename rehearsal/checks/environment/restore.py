@@ -259,6 +259,8 @@ def watched(target: Address, patience: float = 30) -> Iterator[list[float]]:
                     whole.set()
                     break
             except Error:
+                if connection:  # an error of the query alone leaves it open
+                    connection.close()
                 connection = None
                 if ending and time.monotonic() - last > patience:
                     break

@@ -20,7 +20,9 @@ from django.contrib.auth.hashers import check_password
 from django.contrib.sessions.backends.db import SessionStore
 from django.core.mail.backends import locmem, smtp
 from django.core.management import CommandError, call_command
-from django.db import connections
+from django.db import OperationalError, connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.postgresql.base import DatabaseWrapper
 from django.test import override_settings
 from django.utils import timezone
 
@@ -394,6 +396,49 @@ def test_a_client_that_saw_nothing_measures_nothing(allow_databases: None) -> No
     with restore.watched(nowhere, patience=0.2) as gaps:
         pass
     assert gaps == []
+
+
+class Interrupted:
+    """An address whose first connection's first query is refused, as a cancelled one is."""
+
+    def __init__(self, at: Address) -> None:
+        self.at = at
+        self.opened: list[BaseDatabaseWrapper] = []
+
+    def connect(self) -> BaseDatabaseWrapper:
+        connection = self.at.connect()
+        if not self.opened:
+            connection.execute_wrappers.append(self.refuse)
+        self.opened.append(connection)
+        return connection
+
+    def refuse(self, *_: object) -> None:
+        raise OperationalError("canceling statement due to user request")
+
+
+def test_a_client_whose_query_was_cancelled_comes_back_and_leaves_nothing_open(
+    pair: tuple[Address, Address],
+) -> None:
+    at = Interrupted(pair[1])
+    with restore.watched(at) as gaps:  # type: ignore[arg-type]
+        pass
+    assert gaps and len(at.opened) == 2
+    assert [one.connection for one in at.opened] == [None, None]
+
+
+def test_a_connection_that_breaks_while_it_is_set_up_is_closed(
+    pair: tuple[Address, Address], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def breaks(self: DatabaseWrapper) -> None:
+        opened.append(self.connection)
+        raise OperationalError("terminating connection")
+
+    monkeypatch.setattr(DatabaseWrapper, "init_connection_state", breaks)
+    with pytest.raises(OperationalError):
+        pair[1].connect()
+    assert [one.closed for one in opened] == [True]
 
 
 def test_enrolling_asks_for_the_name(pair: tuple[Address, Address]) -> None:
