@@ -78,12 +78,12 @@ def document(*checks: str) -> str:
     return "# Sample\n\n## 1. Only section\n" + "".join(lines)
 
 
-def wait_for(look: Callable[[], T], within: float = 30) -> T:
+def wait_for(look: Callable[[], T], within: float = 30, pause: float = 0.05) -> T:
     """The first true answer of `look`; fails the test when there is none in time."""
     deadline = time.monotonic() + within
     while not (answer := look()):
         assert time.monotonic() < deadline, "what the test waits for did not come"
-        time.sleep(0.05)
+        time.sleep(pause)
     return answer
 
 
