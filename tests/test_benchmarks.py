@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -32,13 +33,13 @@ def rows(text: str) -> list[list[str]]:
 def test_a_row_says_whether_we_are_ahead_and_where_not_why() -> None:
     _, _, *told = rows(benchmarks.table("", {"history": HISTORY}, "now"))
     said = {row[1]: row[3:] for row in told}
-    assert [row[6].split(":")[0] for row in told] == [
-        *("ahead.", "level", "behind", "ahead.", "ahead.", "behind"),
+    assert [re.match(r"\w+", row[6])[0] for row in told] == [
+        *("ahead", "level", "behind", "ahead", "ahead", "behind"),
     ]
     reason = next(row for row in benchmarks.ROWS if row.key == "admin_list_over_limit")
     assert said[reason.what] == [
         *("1.20", "1.10 to 1.30", "1"),
-        f"behind: {reason.behind}; the aim is missed.",
+        f"behind: {reason.behind}; the aim is missed. {reason.note[:1].upper()}{reason.note[1:]}.",
         "now",
     ]
 

@@ -63,8 +63,9 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
 
 
 # Commands. `make demo` and `make test` take minutes and install: CI and the tests of the demo run
-# them. The others are executed, by a shell, in tests/test_other_project.py. Here the program and
-# its options are held against the parsers, those too that a block shows in brackets.
+# them. Those that write docs/proof.md take longer still, and it shows that they ran. The others are
+# executed, by a shell, in tests/test_other_project.py. Here the program and its options are held
+# against the parsers, those too that a block shows in brackets.
 
 MAKE = re.compile(r"^([a-z]+):.*## ", re.MULTILINE)
 
@@ -77,6 +78,8 @@ def test_the_commands_of_a_block_are_there_with_their_options(block: Block) -> N
         words = line.split("||")[0].split()
         if words[0] == "make":
             assert words[1] in targets, line
+            for name in re.findall(r"NAME=(\w+)", line):
+                assert (ROOT / "benchmarks" / f"{name}.py").is_file(), line
         elif words[0] == "manage.py":
             name = words[1]
             command = load_command_class(get_commands()[name], name)
