@@ -45,7 +45,7 @@ def check_deployment(**_: object) -> Sequence[checks.CheckMessage]:
 
 
 def check_policy(**_: object) -> Sequence[checks.CheckMessage]:
-    """E008: a policy of deciding that the people there are cannot satisfy."""
+    """E009: a policy of deciding that the people there are cannot satisfy."""
     if not hasattr(settings, "REHEARSAL"):
         return []
     here, wrong = conf.read(settings.REHEARSAL)
@@ -68,7 +68,7 @@ def check_policy(**_: object) -> Sequence[checks.CheckMessage]:
             "decide.",
             hint="Give more people the permission rehearsal.decide_rehearsal, lower "
             "REHEARSAL['QUORUM'], or set 'STARTER_MAY_DECIDE' in an office of one.",
-            id="rehearsal.E008",
+            id="rehearsal.E009",
         )
     ]
 

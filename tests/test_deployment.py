@@ -142,8 +142,8 @@ def test_a_policy_that_nobody_can_satisfy_is_an_error(root: Path) -> None:
         setting = complete(root, SIGN_OFF="person", **policy)
         with override_settings(REHEARSAL=setting, MIDDLEWARE=MIDDLEWARE):
             found = run_checks(tags=["rehearsal"], include_deployment_checks=True)
-            assert "rehearsal.E008" not in {one.id for one in run_checks(tags=["rehearsal"])}
-        return "".join(str(one.msg) for one in found if one.id == "rehearsal.E008")
+            assert "rehearsal.E009" not in {one.id for one in run_checks(tags=["rehearsal"])}
+        return "".join(str(one.msg) for one in found if one.id == "rehearsal.E009")
 
     people = get_user_model().objects
     assert "It takes 1 to say go, and 0 may" in error()
