@@ -345,7 +345,7 @@ def folder(*parts: str) -> Path:
     """
     top = configuration().folder or configuration().root / ".rehearsal"
     if not top.is_dir():
-        top.mkdir(mode=0o700, parents=True)
+        top.mkdir(mode=0o700, parents=True, exist_ok=True)  # several checks begin at once
     ignore = top / ".gitignore"
     if not ignore.exists():
         ignore.write_text("*\n")

@@ -13,6 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rehearsal import conf
+from tests.conftest import together
 from tests.fuzzing import ANYTHING, cases
 
 
@@ -97,6 +98,14 @@ def test_reading_any_dict_never_breaks(setting: dict[str, Any]) -> None:
 )
 def test_what_is_missing_is_named(changed: dict[str, Any], expected: str) -> None:
     assert expected in found(**changed)
+
+
+def test_several_who_make_the_apps_own_folder_at_once_all_have_it(
+    settings: Any, tmp_path: Path
+) -> None:
+    for turn in range(30):
+        settings.REHEARSAL = {"FOLDER": str(tmp_path / str(turn) / "kept")}
+        together(*[lambda part=part: conf.folder(part) for part in ("one", "two", "three", "four")])
 
 
 def test_the_apps_own_folder_is_private_and_out_of_gits_sight(
