@@ -25,7 +25,8 @@ NAMED = 20
 MANY_PATHS = 1000
 """Different paths that are counted apart; the others are counted together."""
 _REQUEST = re.compile(r'"([A-Z]{3,10}) (\S{1,2000}) HTTP/[\d.]+" (\d{3})\b')
-_DJANGO = re.compile(r"(?:Internal Server Error|Bad Gateway|Service Unavailable): (/\S{0,2000})")
+_DJANGO = re.compile(r"(Internal Server Error|Bad Gateway|Service Unavailable): (/\S{0,2000})")
+_LOST = re.compile(r"^django\.db\.utils\.(?:OperationalError|InterfaceError): ", re.MULTILINE)
 
 
 @dataclass
@@ -61,7 +62,17 @@ def _path_of_error(entry: Entry) -> str:
     if entry.text.lstrip().startswith("{"):
         return str(json_object(entry.text).get("path") or "no path")
     found = _DJANGO.search(entry.text)
-    return found[1] if found else "no path"
+    return found[2] if found else "no path"
+
+
+def _echo(entry: Entry) -> tuple[str, str] | None:
+    """What Django says of a page of ours that is answered 503 during the restore, and its path: one
+    line of the answer, and one of the query that lost its database, where a middleware asked it."""
+    found = _DJANGO.search(entry.text)
+    if not found or not found[2].startswith(_own_pages()):
+        return None
+    said = found[1] == "Service Unavailable" or _LOST.search(entry.whole)
+    return (found[1], found[2]) if said else None
 
 
 @dataclass
@@ -79,8 +90,10 @@ class Said:
     errors: Counter[str] = field(default_factory=Counter)
     """Entries of an error or with a traceback, by path."""
     slow: Counter[str] = field(default_factory=Counter)
-    away: int = 0
-    """Our own pages, asked for in the moment of the restore."""
+    away: Counter[str] = field(default_factory=Counter)
+    """Our own pages, asked for in the moment of the restore, by path."""
+    echoes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """What Django says of these, by its words and the path: as often as they were at most."""
     complaints: list[Entry] = field(default_factory=list)
 
     def take(self, entry: Entry) -> None:
@@ -94,11 +107,15 @@ class Said:
             if found.status < 500:
                 return
             if found.status == 503 and found.path.startswith(_own_pages()):
-                self.away += 1
+                self._count(self.away, found.path)
             elif not self.noise.knows(entry.whole):
                 self._count(self.failed, found.path)
                 self._complain(entry)
-        elif (entry.wrong or entry.traceback) and not self.noise.knows(entry.whole):
+        elif not (entry.wrong or entry.traceback) or self.noise.knows(entry.whole):
+            return
+        elif (echo := _echo(entry)) and len(self.echoes) < MANY_PATHS:
+            self.echoes[echo] += 1
+        else:
             self._count(self.errors, _path_of_error(entry))
             self._complain(entry)
 
@@ -112,7 +129,15 @@ class Said:
     @property
     def wrong(self) -> Counter[str]:
         """By path, the more of what was answered wrongly and of what was logged as an error."""
-        return self.failed | self.errors
+        return self.failed | self.logged
+
+    @property
+    def logged(self) -> Counter[str]:
+        """Entries of an error by path, with the echoes of answers that no log has."""
+        found = Counter(self.errors)
+        for (_, path), count in self.echoes.items():
+            found[path] += max(0, count - self.away[path])
+        return +found
 
 
 def _own_pages() -> str:
@@ -188,10 +213,10 @@ def _record(
         counts = [f"{count} x {status}" for status, count in sorted(said.answers.items())]
         report.evidence("requests in the log", counts)
     if said.away:
-        report.evidence("pages of ours asked for during the restore", said.away)
+        report.evidence("pages of ours asked for during the restore", said.away.total())
     for name, found in (
         ("answers of 500 and above", said.failed),
-        ("errors and tracebacks", said.errors),
+        ("errors and tracebacks", said.logged),
         ("slow requests", said.slow),
     ):
         if found:

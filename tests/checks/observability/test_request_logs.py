@@ -172,7 +172,26 @@ def test_lines_of_web_servers_are_counted_by_path_and_status() -> None:
     assert found.requests == 6
     assert found.own == 1
     assert found.failed == {"/a/": 2, "/d/": 1}
-    assert found.away == 1
+    assert found.away == {"/rehearsal/3/rows/": 1}
+
+
+LOST = "django.db.utils.OperationalError: server closed the connection unexpectedly\n"
+
+
+def test_what_django_says_of_a_page_during_the_restore_is_no_error_of_its_own() -> None:
+    path = "/rehearsal/3/rows/"
+    broken = line(f"Internal Server Error: {path}", -1, "ERROR") + TRACEBACK + LOST
+    unavailable = line(f"Service Unavailable: {path}", -1, "ERROR")
+    once = (broken, unavailable, access(path, 503))
+    assert not said(*once, *once).wrong
+    # Of each there is one for an answer: what is more than that has another reason.
+    assert said(*once, broken, broken).wrong == {path: 2}
+    assert said(broken, unavailable).wrong == {path: 2}
+    # Another error of that page, an answer of 500, and a page of the project's stay errors.
+    other = line(f"Internal Server Error: {path}", -1, "ERROR") + TRACEBACK
+    assert said(*once, other).wrong == {path: 1}
+    assert said(*once, broken, access(path, 500)).wrong == {path: 1}
+    assert said(*(one.replace("/rehearsal/3", "/shop") for one in once)).wrong == {"/shop/rows/": 2}
 
 
 def test_tracebacks_of_django_are_counted_by_path() -> None:
