@@ -105,7 +105,12 @@ def rehearsed(project: run.Project, *options: str) -> float:
     assert done.stdout, done.stderr[-2000:]
     items = [item for one in json.loads(done.stdout)["sections"] for item in one["items"]]
     stands = [item["ref"] for item in items if item["status"] in {"pending", "queued", "running"}]
-    assert not stands, f"{', '.join(stands)} were not decided"
+    wrong = [
+        f"{item['ref']} {item['status']}: {item['summary']}"
+        for item in items
+        if item["status"] not in {"passed", "skipped"}
+    ]
+    assert not stands, f"{', '.join(stands)} were not decided: {'; '.join(wrong)}"
     longest = sorted(items, key=lambda item: -(item["seconds"] or 0))[:5]
     said = ", ".join(f"{item['ref']} {item['seconds']:.1f} s" for item in longest)
     print(f"of {took:.1f} s the longest lines, which overlap, took: {said}", file=sys.stderr)
