@@ -87,9 +87,9 @@ def wait_for(look: Callable[[], T], within: float = 30, pause: float = 0.05) -> 
     return answer
 
 
-def together(*work: object) -> None:
-    """Do all of it at once, each in a thread of its own; raises what any of them raised, and
-    after a minute that one is still at it."""
+def together(*work: object, within: float = 60) -> None:
+    """Do all of it at once, each in a thread of its own; raises what any of them raised, and fails
+    the test when one is still at it then."""
     barrier, wrong = threading.Barrier(len(work), timeout=10), []
 
     def do(one: object) -> None:
@@ -104,12 +104,12 @@ def together(*work: object) -> None:
     threads = [threading.Thread(target=do, args=(one,), daemon=True) for one in work]
     for thread in threads:
         thread.start()
-    end = time.monotonic() + 60
+    deadline = time.monotonic() + within
     for thread in threads:
-        thread.join(max(0, end - time.monotonic()))
+        thread.join(max(0, deadline - time.monotonic()))
     if wrong:
         raise wrong[0]
-    assert not any(thread.is_alive() for thread in threads), "it was expected to end in a minute"
+    assert not any(thread.is_alive() for thread in threads), "what was begun at once did not end"
 
 
 def statuses(rehearsal: Rehearsal) -> list[str]:

@@ -33,8 +33,8 @@ def rows(text: str) -> list[list[str]]:
 def test_a_row_says_whether_we_are_ahead_and_where_not_why() -> None:
     _, _, *told = rows(benchmarks.table("", {"history": HISTORY}, "now"))
     said = {row[1]: row[3:] for row in told}
-    assert [re.match(r"\w+", row[6])[0] for row in told] == [
-        *("ahead", "level", "behind", "ahead", "ahead", "behind"),
+    assert [re.match(r"\w+[.:]", row[6])[0] for row in told] == [
+        *("ahead.", "level:", "behind:", "ahead.", "ahead.", "behind:"),
     ]
     reason = next(row for row in benchmarks.ROWS if row.key == "admin_list_over_limit")
     assert said[reason.what] == [

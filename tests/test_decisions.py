@@ -396,7 +396,7 @@ def test_what_is_done_at_once_comes_one_after_the_other(other: str) -> None:
         except (decisions.Refused, plan.StartError) as error:
             refused.append(str(error))
 
-    together(*(partial(run, act) for act in acts))
+    together(*(partial(run, act) for act in acts), within=20)
     assert len(refused) == 1, refused
     rehearsal.refresh_from_db()
     decided = bool(rehearsal.decision)
